@@ -1,0 +1,45 @@
+# Two commands on a fresh machine: `make run` and `make test`. `make help` lists the rest.
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help run test check openapi lock
+
+help:  ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(INSTALLED)  ## install, fill the store if it is empty, and serve (Ctrl-C stops)
+	@$(BIN)/resnet-heads init --if-empty
+	@exec $(BIN)/resnet-heads serve
+
+test: $(INSTALLED)  ## install, and run every test
+	$(BIN)/pytest
+
+check: $(INSTALLED)  ## style, types, layers, and that no generated file is stale
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+openapi: $(INSTALLED)  ## write openapi.yaml anew from the code
+	$(BIN)/python tests/openapi_document.py > openapi.yaml.new
+	mv openapi.yaml.new openapi.yaml
+
+# Both locks hold the hashes of every platform's files. The second is the first without TensorFlow.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+lock: $(INSTALLED)  ## resolve both lock files anew
+	$(LOCK) --upgrade --all-extras pyproject.toml -o requirements.lock
+	printf 'tensorflow; python_version < "3"\nkeras; python_version < "3"\n' > $(VENV)/without
+	$(LOCK) --constraint requirements.lock --override $(VENV)/without pyproject.toml -o requirements-serve.lock
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing into $(VENV): a minute or two, 2 GB, once'
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,70 @@
+"""What stands between a client and the work: keys, body limits, deadlines, hang-ups."""
+
+import asyncio
+import hmac
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from service.errors import BodyTooLarge, BodyTooSlow, ClientGone, NotAuthorized
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask of the service; see the settings of the same names."""
+
+    max_body_bytes: int
+    body_timeout_s: float
+    request_timeout_s: float
+    max_images_per_request: int
+
+
+def check_key(keys: tuple[str, ...], given: str | None) -> None:
+    """Raises NotAuthorized unless there are no keys, or one is given. Compares in constant time."""
+    matches = [hmac.compare_digest((given or "").encode(), key.encode()) for key in keys]
+    if keys and not any(matches):
+        raise NotAuthorized
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as that is known, BodyTooSlow, or ClientGone."""
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limits.max_body_bytes:
+        raise BodyTooLarge(limits.max_body_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > limits.max_body_bytes:
+                    raise BodyTooLarge(limits.max_body_bytes)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+    except TimeoutError as exc:
+        raise BodyTooSlow(limits.body_timeout_s) from exc
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns; cancels it and raises ClientGone when the client hangs up first.
+
+    Only for requests whose body has been read: what comes next from the client is its hang-up.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()

@@ -1,0 +1,23 @@
+"""GET /healthz and /readyz: what orchestrators and load balancers ask."""
+
+from fastapi import APIRouter
+
+from service import errors
+from service.api import problems, schemas
+from service.api.room import InRoom
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/healthz")
+async def healthz() -> schemas.Health:
+    """The process is alive: answers while heads load and while the engine is busy."""
+    return schemas.Health()
+
+
+@router.get("/readyz", responses=problems.documented(errors.NotReady))
+async def readyz(room: InRoom) -> schemas.Readiness:
+    """Every required head (or any one, where none is required) passed its golden check and is warm."""
+    if missing := room.heads.missing(room.required_heads):
+        raise errors.NotReady(" ".join(missing))
+    return schemas.Readiness(heads=sorted(room.heads.serving()))

@@ -1,0 +1,62 @@
+"""The outermost layer: a request id, one log line and the metrics of every answer, faults included."""
+
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.metrics import Metrics
+from service.api.problems import unexpected
+
+log = logging.getLogger("service.requests")
+
+ID = re.compile(r"[\x21-\x7e]{1,128}")
+GONE = 499
+
+
+class Observe:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Accepts `X-Request-ID` (visible ASCII, at most 128 characters) or makes one, and echoes it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if ID.fullmatch(given) else uuid.uuid4().hex
+        status = GONE
+        started = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("id=%s failed", request_id)
+            if status != GONE:  # an answer has begun; the server closes the connection
+                raise
+            await unexpected()(scope, receive, send_with_id)
+        finally:
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.observe_request(route, status, seconds)
+            log.info(
+                "%s %s %d %.1f ms id=%s",
+                scope["method"],
+                scope["path"],
+                status,
+                1e3 * seconds,
+                request_id,
+            )

@@ -1,0 +1,129 @@
+"""The one table from errors to HTTP, and the problem documents (RFC 9457) made from it."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from service import errors
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one error is told over HTTP. A dialect that needs another status gets a column here."""
+
+    status: int
+    title: str
+
+
+TABLE: dict[type[errors.RequestError], Row] = {
+    errors.BadParameter: Row(422, "Bad parameter"),
+    errors.NoImages: Row(422, "No image"),
+    errors.NotAnImage: Row(422, "Not an image"),
+    errors.ImageTooLarge: Row(413, "Too many pixels"),
+    errors.TooManyImages: Row(413, "Too many images"),
+    errors.BodyTooLarge: Row(413, "Body too large"),
+    errors.BodyTooSlow: Row(408, "Body too slow"),
+    errors.ClientGone: Row(499, "Client closed the connection"),
+    errors.NotAuthorized: Row(401, "Not authorized"),
+    errors.UnknownHead: Row(404, "Unknown head"),
+    errors.HeadUnavailable: Row(503, "Head unavailable"),
+    errors.NotReady: Row(503, "Not ready"),
+    errors.TooBusy: Row(429, "Too busy"),
+    errors.DeadlineExceeded: Row(504, "Deadline exceeded"),
+    errors.EngineFailed: Row(500, "Engine failed"),
+}
+
+IMAGE_ERRORS = (errors.NotAnImage, errors.ImageTooLarge)
+BODY_ERRORS = (errors.NoImages, errors.TooManyImages, errors.BodyTooLarge, errors.BodyTooSlow)
+HEAD_ERRORS = (errors.UnknownHead, errors.HeadUnavailable, errors.NotReady)
+ENGINE_ERRORS = (errors.TooBusy, errors.DeadlineExceeded, errors.EngineFailed)
+
+# the client is in the middle of a body that nobody will read
+CLOSING = (errors.BodyTooLarge, errors.BodyTooSlow)
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; `error` repeats `detail` for inference-protocol clients."""
+
+    type: str = Field(examples=["urn:resnet-heads:problem:unknown-head"])
+    title: str
+    status: int
+    detail: str
+    error: str
+    image: int | None = Field(None, description="index of the image at fault, from 0")
+
+
+def documented(*leaves: type[errors.RequestError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may raise these errors, for its OpenAPI description."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    titles: dict[int, list[str]] = {}
+    for leaf in leaves:
+        titles.setdefault(TABLE[leaf].status, []).append(TABLE[leaf].title)
+    return {
+        status: {"description": " / ".join(titles[status]), "content": {MEDIA_TYPE: schema}}
+        for status in sorted(titles)
+    }
+
+
+def respond(status: int, name: str, title: str, detail: str, **more: object) -> JSONResponse:
+    """A problem document; `name` ends its type."""
+    content = {
+        "type": f"urn:resnet-heads:problem:{name}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "error": detail,
+    }
+    return JSONResponse(content | more, status, media_type=MEDIA_TYPE)
+
+
+def unexpected() -> JSONResponse:
+    """The answer to a fault of ours; what happened is for the log alone."""
+    return respond(500, "internal", "Internal error", "The service failed; its log says why.")
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error that leaves a route of `app` a problem document."""
+    app.add_exception_handler(errors.RequestError, _request_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+
+
+def _request_error(_: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, errors.RequestError)  # noqa: S101 (narrows the handler's declared type)
+    row = TABLE[type(exc)]
+    more = {"image": exc.index} if isinstance(exc, errors.ImageError) else {}
+    response = respond(row.status, _kebab(type(exc).__name__), row.title, str(exc), **more)
+    if isinstance(exc, errors.TooBusy):
+        response.headers["Retry-After"] = str(exc.retry_after_s)
+    if isinstance(exc, errors.NotAuthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(exc, CLOSING):
+        response.headers["Connection"] = "close"
+    return response
+
+
+def _validation_error(request: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, RequestValidationError)  # noqa: S101 (narrows the handler's declared type)
+    told = "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in exc.errors())
+    return _request_error(request, errors.BadParameter(f"{told}."))
+
+
+def _http_exception(_: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, HTTPException)  # noqa: S101 (narrows the handler's declared type)
+    detail = str(exc.detail)
+    response = respond(exc.status_code, _kebab(detail.replace(" ", "")), detail, detail)
+    response.headers.update(exc.headers or {})
+    return response
+
+
+def _kebab(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()

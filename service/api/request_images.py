@@ -1,0 +1,105 @@
+"""Finds the images and their fields in a request's body: raw bytes, multipart, or JSON."""
+
+import base64
+import binascii
+from collections.abc import AsyncGenerator
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from service.errors import BadParameter, NoImages, NotAnImage, TooManyImages
+
+TopK = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Fields(BaseModel):
+    """What a request may say beside its images, in its query, form or JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    head: str | None = None
+    heads: str | None = None
+    top_k: TopK | None = None
+
+
+class JsonBody(Fields):
+    """`images` are base64 or data URLs."""
+
+    images: list[str]
+
+
+F = TypeVar("F", bound=Fields)
+
+
+class _InMemory(MultiPartParser):
+    """Never spools to disk: the body is in memory already, and the disk may be read-only."""
+
+    spool_max_size = 2**62
+
+
+async def parse(headers: Headers, body: bytes, max_images: int) -> tuple[list[bytes], Fields]:
+    """The images of a body in order, and the fields beside them.
+
+    A body that is neither multipart nor JSON is one image, whatever its type says. Raises NoImages,
+    TooManyImages, BadParameter, and NotAnImage for what is not base64.
+    """
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        images, fields = await _parse_multipart(headers, body)
+    elif media_type == "application/json":
+        images, fields = _parse_json(body, max_images)
+    else:
+        images, fields = ([body] if body else []), Fields()
+    if not images:
+        raise NoImages
+    if len(images) > max_images:
+        raise TooManyImages(len(images), max_images)
+    return images, fields
+
+
+async def _parse_multipart(headers: Headers, body: bytes) -> tuple[list[bytes], Fields]:
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = _InMemory(headers, whole())
+    try:
+        form = await parser.parse()
+        files = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
+        texts = {name: value for name, value in form.items() if isinstance(value, str)}
+        return [await file.read() for file in files], _validated(Fields, texts)
+    except (MultiPartException, KeyError) as exc:
+        raise BadParameter(f"The multipart body cannot be read: {exc}.") from exc
+    finally:
+        for file in parser._files_to_close_on_error:  # of a body that breaks off, only these are known
+            file.close()
+
+
+def _parse_json(body: bytes, max_images: int) -> tuple[list[bytes], Fields]:
+    parsed = _validated(JsonBody, body)
+    if len(parsed.images) > max_images:  # before any is decoded
+        raise TooManyImages(len(parsed.images), max_images)
+    return [_from_base64(index, text) for index, text in enumerate(parsed.images)], parsed
+
+
+def _validated(kind: type[F], source: bytes | dict[str, str]) -> F:
+    try:
+        return (
+            kind.model_validate_json(source)
+            if isinstance(source, bytes)
+            else kind.model_validate(source)
+        )
+    except ValidationError as exc:
+        told = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in exc.errors()[:3]
+        )
+        raise BadParameter(f"{told}.") from exc
+
+
+def _from_base64(index: int, text: str) -> bytes:
+    payload = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        return base64.b64decode(payload, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise NotAnImage("it is not valid base64.", index) from exc

@@ -1,0 +1,116 @@
+"""The composition root: settings in, application out."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+
+import service
+from service.api import heads, health, predict, problems, scrape
+from service.api.guards import Limits
+from service.api.metrics import Metrics
+from service.api.observe import Observe
+from service.api.room import Room, needs_key
+from service.serving.batcher import Batcher
+from service.serving.classifier import Classifier
+from service.serving.engines import Engine, choose_engine, open_engine
+from service.serving.heads import Heads
+from service.serving.rebuild import compile_in_child
+from service.serving.threads import available_cores
+from service.settings import Settings
+from service.store.layout import Store, default_cache
+
+log = logging.getLogger(__name__)
+
+
+def create_app(
+    settings: Settings,
+    heads_: Heads | None = None,
+    on_ready: Callable[[list[str]], None] = lambda _: None,
+) -> FastAPI:
+    """The application of these settings, or one of the given heads; `on_ready` gets their names.
+
+    Heads load after start-up, in a thread: the process answers /healthz meanwhile.
+    """
+    threads = settings.threads or available_cores()
+    loaded = heads_ or Heads(
+        open_store(settings), lambda: _open(settings, threads), settings.max_batch_size, compile_in_child
+    )
+    batcher = Batcher(settings.max_batch_size, settings.max_queued_images)
+    decode_threads = settings.decode_threads or max(1, threads // 2)
+    classifier = Classifier(loaded, batcher, decode_threads, settings.max_image_pixels)
+    metrics = Metrics(loaded, lambda: batcher.pending)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        loading = asyncio.create_task(_load(loaded, on_ready))
+        yield
+        await loading
+        classifier.close()
+
+    app = FastAPI(
+        title="resnet-heads",
+        version=service.__version__,
+        description="ResNet50 classifiers with a GAP and a Flatten head, served side by side.",
+        root_path=settings.root_path,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.room = Room(
+        classifier=classifier,
+        metrics=metrics,
+        limits=Limits(
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout_s=settings.body_timeout_s,
+            request_timeout_s=settings.request_timeout_s,
+            max_images_per_request=settings.max_images_per_request,
+        ),
+        default_head=settings.default_head,
+        required_heads=settings.required_heads,
+        api_keys=settings.api_keys,
+    )
+    for topic in (predict, heads, health):
+        app.include_router(topic.router)
+    app.include_router(scrape.router, dependencies=[] if settings.open_metrics else [Depends(needs_key)])
+    problems.install(app)
+    app.add_middleware(Observe, metrics=metrics)
+    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+def open_store(settings: Settings) -> Store:
+    """The store of these settings."""
+    return Store(settings.store_dir, settings.cache_dir or default_cache())
+
+
+def _open(settings: Settings, threads: int) -> Engine:
+    return open_engine(choose_engine(settings.engine), threads)
+
+
+async def _load(heads: Heads, on_ready: Callable[[list[str]], None]) -> None:
+    try:
+        await asyncio.to_thread(heads.load)
+    except Exception:
+        log.exception("heads could not be loaded")
+    if reasons := heads.missing(()):
+        log.error("not ready: %s", " ".join(reasons))
+    else:
+        on_ready(sorted(heads.serving()))
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: FastAPI's, with the problem schema and without its own 422."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        schemas = document["components"]["schemas"]
+        schemas["Problem"] = problems.Problem.model_json_schema()
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,134 @@
+"""Everything this service raises on purpose. Ignorant of HTTP: statuses are chosen in api/problems.py.
+
+ServiceError
+├── RequestError            this request cannot be answered; each leaf has a row in api/problems.py
+│   ├── BadParameter, NoImages, TooManyImages, NotAnImage, ImageTooLarge
+│   ├── BodyTooLarge, BodyTooSlow, ClientGone, NotAuthorized
+│   ├── UnknownHead, HeadUnavailable, NotReady
+│   └── TooBusy, DeadlineExceeded, EngineFailed
+├── VersionError            this version cannot be served; becomes a reason in GET /heads
+└── CommandError            this command cannot be done; one sentence and exit code 2
+"""
+
+
+class ServiceError(Exception):
+    """Root of the tree; `str(error)` is one sentence a person can act on."""
+
+
+class RequestError(ServiceError):
+    """A request that cannot be answered as asked."""
+
+
+class BadParameter(RequestError):
+    """A parameter, header or body field is missing, malformed or out of range."""
+
+
+class NoImages(RequestError):
+    """The body holds no image."""
+
+    def __init__(self) -> None:
+        super().__init__("The request holds no image.")
+
+
+class TooManyImages(RequestError):
+    """The body holds more images than one request may."""
+
+    def __init__(self, images: int, limit: int) -> None:
+        super().__init__(f"The request holds {images} images; at most {limit} are allowed.")
+
+
+class ImageError(RequestError):
+    """One image of the request is at fault; `index` counts from 0 and is set by the classifier."""
+
+    def __init__(self, reason: str, index: int = 0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.index = index
+
+    def __str__(self) -> str:
+        return f"Image {self.index}: {self.reason}"
+
+
+class NotAnImage(ImageError):
+    """Not an image of an accepted format, or a broken one."""
+
+
+class ImageTooLarge(ImageError):
+    """More pixels than `max_image_pixels`."""
+
+
+class BodyTooLarge(RequestError):
+    """The body exceeds `max_body_bytes`."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The body is larger than the limit of {limit} bytes.")
+
+
+class BodyTooSlow(RequestError):
+    """The body did not arrive within `body_timeout_s`."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"The body did not arrive within {limit_s:g} seconds.")
+
+
+class ClientGone(RequestError):
+    """The client hung up before its answer was ready."""
+
+    def __init__(self) -> None:
+        super().__init__("The client closed the connection.")
+
+
+class NotAuthorized(RequestError):
+    """No key, or a wrong one, where `api_keys` is set."""
+
+    def __init__(self) -> None:
+        super().__init__("A valid API key is required.")
+
+
+class UnknownHead(RequestError):
+    """No head of that name is in the store."""
+
+    def __init__(self, head: str, known: list[str]) -> None:
+        have = ", ".join(known) if known else "none"
+        super().__init__(f"There is no head named {head!r}; heads in the store: {have}.")
+
+
+class HeadUnavailable(RequestError):
+    """The head is in the store, but no version of it could be loaded."""
+
+    def __init__(self, head: str, reason: str) -> None:
+        super().__init__(f"Head {head!r} is not available: {reason}")
+
+
+class NotReady(RequestError):
+    """Heads are still loading, or a required one is missing."""
+
+
+class TooBusy(RequestError):
+    """Refused on arrival: the queue is full, or the wait would outlast the deadline."""
+
+    def __init__(self, reason: str, retry_after_s: int) -> None:
+        super().__init__(f"{reason} Try again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(RequestError):
+    """Accepted, but not finished within its deadline."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"The request was not finished within its {timeout_s:g} seconds.")
+
+
+class EngineFailed(RequestError):
+    """The engine raised; nothing is wrong with the request, and the log says what happened."""
+
+    def __init__(self) -> None:
+        super().__init__("The engine failed on this request; the service's log says why.")
+
+
+class VersionError(ServiceError):
+    """A version in the store cannot be served; the text is its reason in `GET /heads`."""
+
+
+class CommandError(ServiceError):
+    """A command cannot be done; the command line prints the text and exits with 2."""

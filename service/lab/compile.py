@@ -1,0 +1,80 @@
+"""Turns the two networks of a split into the files that engines open, and names them by content."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import openvino as ov
+import tensorflow as tf
+
+from service.errors import CommandError
+from service.serving.engines import EngineName
+from service.serving.engines.keras import NETWORK as KERAS_NETWORK
+from service.serving.engines.openvino import NETWORK as OPENVINO_NETWORK
+from service.store.layout import NotCompiled, Store
+from service.store.publish import publish_compiled, staged
+
+
+def to_openvino(model: keras.Model) -> ov.Model:
+    """The model's graph at inference, float32, any batch size. Raises CommandError."""
+    source = model.inputs[0]
+    signature = [tf.TensorSpec((None, *source.shape[1:]), source.dtype)]
+    function = tf.function(lambda batch: model(batch, training=False), input_signature=signature)
+    graph = function.get_concrete_function()
+    try:
+        # without its name, what augmentation leaves in the graph would be converted and run as well
+        return ov.convert_model(graph, output=[graph.outputs[0].name])
+    except Exception as exc:  # OpConversionFailure, whose parent is Exception, and RuntimeError
+        found = re.search("No conversion rule found for operations: (.+)", str(exc))
+        reason = f"it has no rule for {found[1]}" if found else str(exc).strip().splitlines()[-1]
+        raise CommandError(f"OpenVINO cannot run the model: {reason}.") from exc
+
+
+def digest_of(graph: ov.Model) -> str:
+    """sha256 over operations, attributes, constants and wiring; names do not count.
+
+    A Merkle hash: each node's is taken over those of its inputs, so the order of nodes is free.
+    """
+    digests: dict[str, bytes] = {}
+    for node in graph.get_ordered_ops():
+        mine = hashlib.sha256(f"{node.get_type_name()} {sorted(node.get_attributes().items())}".encode())
+        if node.get_type_name() == "Constant":
+            mine.update(node.data.tobytes())
+        for source in (port.get_source_output() for port in node.inputs()):
+            mine.update(digests[source.get_node().get_name()] + bytes([source.get_index()]))
+        digests[node.get_name()] = mine.digest()
+    results = b"".join(digests[result.get_name()] for result in graph.get_results())
+    return hashlib.sha256(results).hexdigest()
+
+
+def store_openvino(store: Store, graph: ov.Model, digest: str) -> None:
+    """Writes the compiled files of a graph, unless the store has them."""
+
+    def write(folder: Path) -> None:
+        ov.save_model(graph, folder / OPENVINO_NETWORK, compress_to_fp16=False)
+
+    _store(store, digest, "openvino", f"openvino {ov.__version__}", write)
+
+
+def store_keras(store: Store, model: keras.Model, digest: str) -> None:
+    """Writes a network for the keras engine, unless the store has it."""
+    _store(
+        store,
+        digest,
+        "keras",
+        f"keras {keras.__version__}",
+        lambda folder: model.save(folder / KERAS_NETWORK),
+    )
+
+
+def _store(
+    store: Store, digest: str, engine: EngineName, built_with: str, write: Callable[[Path], None]
+) -> None:
+    try:
+        store.compiled(digest, engine)
+    except NotCompiled:
+        with staged(store.derived_root()) as folder:
+            write(folder)
+            publish_compiled(store, digest, engine, folder, built_with)

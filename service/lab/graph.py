@@ -1,0 +1,115 @@
+"""A saved Keras model as one flat graph, and what that says of its pixels.
+
+`model.layers` is never used: it leaves out operations such as `preprocess_input`, and knows
+nothing of the order inside nested models.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from service.errors import CommandError
+
+CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+
+MAP_RANK = 4
+PLAIN_COLOUR = (200, 120, 40)
+
+
+def inline(model: keras.Model, size: tuple[int, int]) -> keras.Model:
+    """The same computation, on the same layers, as one graph without nested models.
+
+    Raises CommandError for anything but one picture in, one output out, float32, channels_last.
+    """
+    graph = graph_of(model)
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise CommandError(
+            "The model must have one input and one output; "
+            f"it has {len(graph.inputs)} and {len(graph.outputs)}."
+        )
+    source = graph.inputs[0]
+    if len(source.shape) != MAP_RANK or source.shape[-1] != 3:  # noqa: PLR2004 (red, green, blue)
+        raise CommandError(f"The model's input is {source.shape[1:]}; (height, width, 3) is needed.")
+    for wanted, own in zip(size, source.shape[1:3], strict=True):
+        if own not in (None, wanted):
+            raise CommandError(f"The model's input is fixed to {source.shape[1:3]}, not {size}.")
+    try:
+        inputs = keras.Input((*size, 3), dtype=source.dtype)
+        flat = keras.Model(inputs, _run(graph, inputs, {}))
+    except ValueError as exc:
+        raise CommandError(f"Keras cannot run the model on {size[0]}x{size[1]} pixels.") from exc
+    _check(flat)
+    return flat
+
+
+def own_size(model: keras.Model) -> tuple[int | None, int | None]:
+    """(height, width) of the model's input; None where any will do."""
+    shape = graph_of(model).inputs[0].shape
+    return (shape[1], shape[2]) if len(shape) == MAP_RANK else (None, None)
+
+
+def is_for_integers(flat: keras.Model) -> bool:
+    """Whether the model takes whole numbers, which only pixels are."""
+    return not keras.backend.is_float_dtype(flat.inputs[0].dtype)
+
+
+def has_preprocessing(flat: keras.Model) -> bool:
+    """Whether the first convolution meets other values than the pixels, asked with a plain picture."""
+    by_depth = sorted(flat._nodes_by_depth.items(), reverse=True)
+    nodes = itertools.chain.from_iterable(nodes for _, nodes in by_depth)
+    first = next(node for node in nodes if isinstance(node.operation, CONVOLUTIONS))
+    picture = np.full((1, *flat.input_shape[1:]), PLAIN_COLOUR, np.float32)
+    met = keras.Model(flat.inputs[0], first.input_tensors[0])(picture, training=False)[0]
+    middle = keras.ops.convert_to_numpy(met[met.shape[0] // 2, met.shape[1] // 2])
+    return not np.array_equal(middle.round(), PLAIN_COLOUR)
+
+
+def graph_of(model: keras.Model) -> Any:
+    """The functional graph of a model, which a Sequential keeps inside."""
+    graph = getattr(model, "_functional", None) or model
+    if isinstance(graph, keras.Sequential):
+        raise CommandError(
+            "The model was saved before it knew its input; begin it with keras.Input and save it again."
+        )
+    if not hasattr(graph, "_run_through_graph"):
+        raise CommandError(
+            "The model is neither functional nor Sequential; a subclass has no graph to cut."
+        )
+    return graph
+
+
+def _run(graph: Any, inputs: Any, names: dict[str, Any]) -> Any:
+    """Calls every operation of a graph anew, entering nested models instead of calling them.
+
+    Only within one model are names unique: `names` holds those that are taken, and by what.
+    """
+
+    def entered(op: Any) -> Callable[..., Any]:
+        if isinstance(op, keras.Model):
+            return lambda nested_inputs, *_, **__: _run(graph_of(op), nested_inputs, names)
+        while names.setdefault(op.name, op) is not op:
+            op.name += "_nested"
+        return op  # type: ignore[no-any-return]
+
+    given = [
+        tensor if tensor.dtype == own.dtype else keras.ops.cast(tensor, own.dtype)  # as a call does
+        for tensor, own in zip(keras.tree.flatten(inputs), graph.inputs, strict=True)
+    ]
+    result = graph._run_through_graph(given, operation_fn=entered)
+    return result[0] if isinstance(result, list) and len(result) == 1 else result
+
+
+def _check(flat: keras.Model) -> None:
+    if not any(isinstance(op, CONVOLUTIONS) for op in flat.operations):
+        raise CommandError("The model has no feature map: it holds no convolution.")
+    for op in flat.operations:
+        if getattr(op, "compute_dtype", "") in ("float16", "bfloat16"):
+            raise CommandError(
+                f"The model computes in {op.compute_dtype}; build it again under Keras' float32 policy, "
+                "give it these weights, and save that."
+            )
+        if getattr(op, "data_format", None) == "channels_first":
+            raise CommandError(f"The model holds {op.name!r} as channels_first, not channels_last.")

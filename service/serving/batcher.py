@@ -1,0 +1,213 @@
+"""Turns single images into batches: admission, queues, and the one thread that computes.
+
+It never waits for a batch to fill: the moment it is free it takes what is queued. Backbones take
+turns; within one, the job admitted first goes first, however long its decoding took.
+"""
+
+import bisect
+import contextlib
+import itertools
+import logging
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import DeadlineExceeded, EngineFailed, NotReady, TooBusy
+from service.serving.heads import LoadedBackbone, LoadedHead
+
+log = logging.getLogger(__name__)
+
+FIRST_GUESS_S = 0.05
+NEWEST_SHARE = 0.2  # of the latest batch in the running estimate of an image's service time
+STOPPING = "The service is stopping."
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A point on the monotonic clock, and the seconds it allowed at first."""
+
+    timeout_s: float
+    at: float
+
+    @classmethod
+    def after(cls, timeout_s: float) -> "Deadline":
+        return cls(timeout_s, time.monotonic() + timeout_s)
+
+    def left_s(self) -> float:
+        """Seconds until then; negative once it has passed."""
+        return self.at - time.monotonic()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one job got: probabilities by head name, (classes,) each, and its batch's seconds."""
+
+    probabilities: dict[str, NDArray[np.float32]]
+    inference_s: float
+    finished: float
+
+
+@dataclass(eq=False)
+class Job:
+    """One image for one backbone and the heads on it. Whoever waits for `done` may cancel it."""
+
+    heads: Sequence[LoadedHead]
+    deadline: Deadline
+    pixels: NDArray[np.uint8] | None = None
+    decode_s: float = 0.0
+    number: int = 0
+    done: Future[Answer] = field(default_factory=Future)
+
+    @property
+    def backbone(self) -> LoadedBackbone:
+        return self.heads[0].backbone
+
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits; an expired job is failed here."""
+        if not self.done.done() and self.deadline.left_s() <= 0:
+            self.fail(DeadlineExceeded(self.deadline.timeout_s))
+        return not self.done.done()
+
+    def fail(self, error: Exception, cause: Exception | None = None) -> None:
+        """Ends the job with an error, unless it was cancelled meanwhile."""
+        error.__cause__ = cause
+        with contextlib.suppress(InvalidStateError):
+            self.done.set_exception(error)
+
+
+class Batcher:
+    """Runs admitted jobs in batches on its own thread, until closed."""
+
+    def __init__(self, max_batch_size: int, max_queued_images: int) -> None:
+        self._max_batch_size = max_batch_size
+        self._max_queued_images = max_queued_images
+        self._queues: OrderedDict[LoadedBackbone, list[Job]] = OrderedDict()
+        self._unanswered: set[Future[Answer]] = set()
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._image_s = FIRST_GUESS_S
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    @property
+    def pending(self) -> int:
+        """Images admitted and not yet answered."""
+        return len(self._unanswered)
+
+    def admit(self, jobs: Sequence[Job], deadline: Deadline) -> None:
+        """Counts the jobs as pending until each is done.
+
+        Raises TooBusy when they do not fit, or would wait longer than their deadline allows. An
+        idle batcher refuses nobody; a closed one raises NotReady.
+        """
+        with self._changed:
+            if self._is_closed:
+                raise NotReady(STOPPING)
+            wait_s = self.pending * self._image_s
+            retry_after_s = max(1, math.ceil(wait_s))
+            if self.pending and self.pending + len(jobs) > self._max_queued_images:
+                raise TooBusy(f"The queue is full ({self.pending} images).", retry_after_s)
+            if self.pending and wait_s > deadline.left_s():
+                raise TooBusy(
+                    f"The wait is predicted to be {wait_s:.1f} s, longer than the deadline.",
+                    retry_after_s,
+                )
+            self._unanswered.update(job.done for job in jobs)
+        for job in jobs:
+            job.number = next(self._numbers)
+            job.done.add_done_callback(self._forget)
+
+    def put(self, job: Job) -> None:
+        """Queues an admitted job whose pixels are there."""
+        with self._changed:
+            queue = self._queues.setdefault(job.backbone, [])
+            bisect.insort(queue, job, key=lambda queued: queued.number)
+            self._changed.notify()
+            if self._thread.ident is None:  # the first job there is
+                self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread after the batch it is in; jobs not in it raise NotReady."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+        with self._changed:
+            unanswered = tuple(self._unanswered)
+        for done in unanswered:
+            with contextlib.suppress(InvalidStateError):
+                done.set_exception(NotReady(STOPPING))
+
+    def _forget(self, done: Future[Answer]) -> None:
+        with self._changed:
+            self._unanswered.discard(done)
+
+    def _run(self) -> None:
+        while (batch := self._take()) is not None:
+            if batch:
+                self._execute(batch)
+
+    def _take(self) -> list[Job] | None:
+        """The next batch, all of one backbone; empty when its jobs are no longer wanted."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._queues)
+            if self._is_closed:
+                return None
+            backbone, queue = self._queues.popitem(last=False)
+            batch: list[Job] = []
+            while queue and len(batch) < self._max_batch_size:
+                job = queue.pop(0)
+                if job.is_wanted() and job.done.set_running_or_notify_cancel():
+                    batch.append(job)
+            if queue:
+                self._queues[backbone] = queue
+            return batch
+
+    def _execute(self, batch: Sequence[Job]) -> None:
+        started = time.perf_counter()
+        try:
+            answers = _compute(batch)
+        except Exception as exc:
+            log.exception("a batch of %d failed", len(batch))
+            for job in batch:
+                job.fail(EngineFailed(), exc)
+            return
+        finished = time.perf_counter()
+        self._image_s += NEWEST_SHARE * ((finished - started) / len(batch) - self._image_s)
+        for job, probabilities in zip(batch, answers, strict=True):
+            if not job.done.done():
+                job.done.set_result(Answer(probabilities, finished - started, finished))
+
+
+def _compute(batch: Sequence[Job]) -> list[dict[str, NDArray[np.float32]]]:
+    """One backbone pass over the batch, then each head on the rows that want it.
+
+    A head that raises fails the jobs that asked for it, and no other.
+    """
+    features = batch[0].backbone.network(
+        np.stack([job.pixels for job in batch if job.pixels is not None])
+    )
+    answers: list[dict[str, NDArray[np.float32]]] = [{} for _ in batch]
+    for head in _distinct(head for job in batch for head in job.heads):
+        rows = [row for row, job in enumerate(batch) if head in job.heads]
+        try:
+            outputs = head.network(features if len(rows) == len(batch) else features[rows])
+            for row, probabilities in zip(rows, outputs.copy(), strict=True):
+                answers[row][head.card.head] = probabilities
+        except Exception as exc:
+            log.exception("head %s failed on a batch of %d", head.card.head, len(rows))
+            for row in rows:
+                batch[row].fail(EngineFailed(), exc)
+    return answers
+
+
+def _distinct(heads: Iterable[LoadedHead]) -> list[LoadedHead]:
+    return list(dict.fromkeys(heads))

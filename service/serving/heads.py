@@ -1,0 +1,184 @@
+"""What is loaded: opens the versions of a store, and knows why the others stay out.
+
+What is on disk is the store's; how requests reach a head is the batcher's.
+"""
+
+import logging
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from service.errors import HeadUnavailable, ImageError, NotReady, ServiceError, UnknownHead, VersionError
+from service.serving import image
+from service.serving.engines import Engine, EngineName, Network
+from service.store.card import Card, Input
+from service.store.layout import NotCompiled, Store
+
+log = logging.getLogger(__name__)
+
+GOLDEN_TOLERANCE = 1e-3
+GOLDEN_MAX_PIXELS = 4_000_000
+MAX_REASON = 300
+LOADING = "Heads are still loading."
+
+Rebuild = Callable[[Store, str, int, EngineName], None]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedBackbone:
+    """A backbone that is warm; heads whose digest and input are equal hold the same object."""
+
+    digest: str
+    input: Input
+    network: Network
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedHead:
+    """One version that passed its golden check and is warm."""
+
+    card: Card
+    backbone: LoadedBackbone
+    network: Network
+
+
+@dataclass
+class HeadStatus:
+    """One head of the store: the version that serves, and why newer ones do not."""
+
+    versions: list[int]
+    serving: LoadedHead | None = None
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def reason(self) -> str:
+        """Why no version serves, as one sentence."""
+        return "; ".join(f"version {number}: {why}" for number, why in self.failures.items())
+
+
+class Heads:
+    """The heads of one store on one engine. Loaded once, in any thread; read from all."""
+
+    def __init__(
+        self, store: Store, open_engine: Callable[[], Engine], max_batch_size: int, rebuild: Rebuild
+    ) -> None:
+        self._store = store
+        self._open_engine = open_engine
+        self._max_batch_size = max_batch_size
+        self._rebuild = rebuild
+        self._backbones: dict[tuple[str, Input], LoadedBackbone] = {}
+        self.statuses: dict[str, HeadStatus] = {}
+        self.engine_name: EngineName | None = None
+        self.is_loading = True
+        self.trouble: str | None = None
+
+    def load(self) -> None:
+        """Opens the newest good version of each head; nothing is served before all are tried."""
+        try:
+            engine = self._open_engine()
+            statuses = {head: self._load_head(engine, head) for head in self._store.heads()}
+            self.engine_name, self.statuses = engine.name, statuses
+        except Exception as exc:
+            self.trouble = f"Heads could not be loaded: {_reason(exc)}"
+            raise
+        finally:
+            self.is_loading = False
+
+    def get(self, name: str) -> LoadedHead:
+        """The head of that name. Raises UnknownHead, HeadUnavailable, or NotReady."""
+        if self.is_loading or self.trouble:
+            raise NotReady(self.trouble or LOADING)
+        status = self.statuses.get(name)
+        if status is None:
+            raise UnknownHead(name, sorted(self.statuses))
+        if status.serving is None:
+            raise HeadUnavailable(name, status.reason())
+        return status.serving
+
+    def serving(self) -> dict[str, LoadedHead]:
+        """The heads that can answer, by name."""
+        return {name: status.serving for name, status in self.statuses.items() if status.serving}
+
+    def missing(self, required: tuple[str, ...]) -> list[str]:
+        """Why the service is not ready, a sentence each: every required head, or any one, must serve."""
+        if self.is_loading or self.trouble:
+            return [self.trouble or LOADING]
+        if not self.statuses:
+            return ["The store is empty; fill it with: resnet-heads init"]
+        reasons = {name: status.reason() for name, status in self.statuses.items() if not status.serving}
+        if not required:
+            return [] if self.serving() else [f"{name}: {why}" for name, why in reasons.items()]
+        absent = {name: "it is not in the store" for name in required if name not in self.statuses}
+        return [f"{name}: {why}" for name, why in (reasons | absent).items() if name in required]
+
+    def _load_head(self, engine: Engine, head: str) -> HeadStatus:
+        status = HeadStatus(self._store.versions(head))
+        for version in status.versions:
+            try:
+                status.serving = self._load_version(engine, head, version)
+            except Exception as exc:  # whatever its files make an engine stumble on
+                status.failures[version] = reason = _reason(exc)
+                log.error("head %s version %d stays out: %s", head, version, reason)
+            else:
+                log.info("head %s version %d serves on %s", head, version, engine.name)
+                break
+        return status
+
+    def _load_version(self, engine: Engine, head: str, version: int) -> LoadedHead:
+        card = self._store.read_card(head, version)
+        key = (card.backbone.digest, card.input)
+        backbone = self._backbones.get(key) or LoadedBackbone(*key, self._open(engine, card, key[0]))
+        loaded = LoadedHead(card, backbone, self._open(engine, card, card.structure.digest))
+        check_golden(loaded)
+        if key not in self._backbones:
+            warm(
+                backbone.network,
+                (card.input.height, card.input.width, 3),
+                np.uint8,
+                self._max_batch_size,
+            )
+            self._backbones[key] = backbone
+        warm(loaded.network, card.backbone.feature_shape, np.float32, self._max_batch_size)
+        return loaded
+
+    def _open(self, engine: Engine, card: Card, digest: str) -> Network:
+        try:
+            folder = self._store.compiled(digest, engine.name)
+        except NotCompiled as exc:
+            log.warning("head %s version %d: %s; compiling it", card.head, card.version, exc)
+            self._rebuild(self._store, card.head, card.version, engine.name)
+            folder = self._store.compiled(digest, engine.name)
+        return engine.open(folder)
+
+
+def _reason(exc: Exception) -> str:
+    """What was raised on purpose speaks for itself; of anything else, one line."""
+    if isinstance(exc, ServiceError):
+        return str(exc)
+    return textwrap.shorten(f"{type(exc).__name__}: {exc}", MAX_REASON)
+
+
+def check_golden(head: LoadedHead) -> None:
+    """Raises VersionError when the golden image's probabilities are not those that Keras gave."""
+    golden = head.card.golden
+    try:
+        pixels = image.decode(golden.image, head.card.input, GOLDEN_MAX_PIXELS)
+    except ImageError as exc:
+        raise VersionError(f"golden check: its image cannot be read: {exc.reason}") from exc
+    answer = head.network(head.backbone.network(pixels[np.newaxis]))[0]
+    expected = np.asarray(golden.probabilities)
+    if answer.shape != expected.shape:
+        raise VersionError(f"golden check: {answer.size} probabilities for {expected.size} labels.")
+    difference = float(np.abs(answer - expected).max())
+    if not difference <= GOLDEN_TOLERANCE:
+        raise VersionError(
+            f"golden check: probabilities differ from Keras by {difference:.2g}, "
+            f"more than {GOLDEN_TOLERANCE:g}."
+        )
+
+
+def warm(network: Network, shape: tuple[int, ...], dtype: type[np.generic], max_batch_size: int) -> None:
+    """Calls a network once with every batch size it will meet: the first call of each is slow."""
+    for size in range(1, max_batch_size + 1):
+        network(np.zeros((size, *shape), dtype))

@@ -1,0 +1,71 @@
+"""The ways a picture is brought to a head's input size; each is what some training loader does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.Image import Resampling
+
+from service.store.card import Resize
+
+
+def bilinear(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
+    return np.asarray(image.resize((width, height), Resampling.BILINEAR))
+
+
+def load_img(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
+    return np.asarray(image.resize((width, height), Resampling.NEAREST))
+
+
+def image_dataset(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
+    """As tf.image.resize does it, rounded. (Pillow's transform truncates: half a level too dark.)"""
+    pixels = np.asarray(image)
+    left, right, x = neighbours(image.width, width)
+    upper, lower, y = neighbours(image.height, height)
+    top, bottom = (
+        between(row.take(left, axis=1), row.take(right, axis=1), x[:, None])
+        for row in (pixels[upper], pixels[lower])
+    )
+    return np.rint(between(top, bottom, y[:, None, None])).astype(np.uint8)
+
+
+def neighbours(size: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """For each of `count` new pixels the two of `size` it lies between, and how far from the first."""
+    at = (np.arange(count, dtype=np.float32) + 0.5) * np.float32(size / count) - 0.5
+    before = np.floor(at)
+    index = before.astype(np.intp)
+    return index.clip(0), (index + 1).clip(0, size - 1), at - before
+
+
+def between(start: NDArray[Any], end: NDArray[Any], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    values = start.astype(np.float32)
+    values += (end - values) * weight
+    return values
+
+
+def center_crop(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
+    """The centre of the picture at its `covering_size`."""
+    wide, high = covering_size(image.size, (width, height))
+    x, y = image.width / wide, image.height / high
+    left, top = (wide - width) // 2 * x, (high - height) // 2 * y
+    # Only this part is resized: all of a picture of 65,500 x 1 would become 17 million wide.
+    box = (left, top, min(left + width * x, image.width), min(top + height * y, image.height))
+    return np.asarray(image.resize((width, height), Resampling.BILINEAR, box))
+
+
+def covering_size(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """The least size, of the same aspect as `size`, that covers 256/224 of `target` both ways."""
+    (width, height), (wide, high) = size, (round(side * 256 / 224) for side in target)
+    if width * high >= height * wide:
+        return width * high // height, high
+    return wide, height * wide // width
+
+
+RESIZE: dict[Resize, Callable[[Image.Image, int, int], NDArray[np.uint8]]] = {
+    "bilinear": bilinear,
+    "load_img": load_img,
+    "image_dataset": image_dataset,
+    "center_crop": center_crop,
+}

@@ -1,0 +1,53 @@
+"""Every knob, with its default and its meaning. Read by the command line and by app.py only."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Set each as an environment variable `RESNET_HEADS_<NAME>`, or as a flag of `serve`.
+
+    Lists are comma-separated. Keys are read from the environment only: flags show in process lists.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RESNET_HEADS_", frozen=True, extra="forbid")
+
+    store_dir: Path = Field(Path("model_store"), description="the model store")
+    cache_dir: Path | None = Field(
+        None,
+        description="compiled files, when the store is read-only; default: the user's cache folder",
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    root_path: str = Field("", description="path prefix that a proxy in front strips")
+    engine: Literal["auto", "openvino", "keras"] = Field(
+        "auto", description="what runs the heads; auto: keras when a GPU is visible, else openvino"
+    )
+    threads: int = Field(0, ge=0, description="inference threads; 0: the CPU quota, else the cores")
+    decode_threads: int = Field(0, ge=0, description="decoding threads; 0: half the inference threads")
+    default_head: str = Field("gap", description="the head of a request that names none")
+    required_heads: Names = Field((), description="heads readiness waits for; empty: any one head")
+    max_batch_size: int = Field(8, ge=1, le=64, description="images in one forward pass")
+    max_queued_images: int = Field(64, ge=1, description="images accepted and not yet answered")
+    request_timeout_s: float = Field(10, gt=0, description="upper bound of a request's deadline")
+    body_timeout_s: float = Field(20, gt=0, description="time for a request's body to arrive")
+    keep_alive_s: int = Field(75, ge=1, description="how long an idle connection is kept open")
+    max_body_bytes: int = Field(32 * 2**20, ge=1, description="size of a request's body")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="width x height of one image")
+    max_images_per_request: int = Field(32, ge=1, description="images in one request")
+    api_keys: Names = Field((), description="keys that requests must carry; empty: none needed")
+    open_metrics: bool = Field(True, description="whether /metrics answers without a key")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log detail")
+
+    @field_validator("required_heads", "api_keys", mode="before")
+    @classmethod
+    def split_commas(cls, value: object) -> object:
+        """`"a, b"` as `("a", "b")`; anything else is left to pydantic."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value

@@ -1,0 +1,128 @@
+"""Where things lie in a store, and what is there. Reads and checks; publish.py writes.
+
+<root>/<head>/<version>/{model.keras,card.json}
+<root>/.compiled/<digest>/<engine>/{manifest.json,...}    derived; or below the cache folder
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from service.errors import VersionError
+from service.store.card import HEAD_NAME, Card, Sha256
+
+MODEL = "model.keras"
+CARD = "card.json"
+MANIFEST = "manifest.json"
+COMPILED = ".compiled"
+VERSION = re.compile(r"[1-9][0-9]*")
+
+
+class Manifest(BaseModel):
+    """What lies beside compiled files: the sha256 of each, and the library that wrote them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    files: dict[str, Sha256]
+    built_with: str
+
+
+class NotCompiled(VersionError):
+    """Compiled files are missing or damaged; they can be derived again from model.keras."""
+
+
+def default_cache() -> Path:
+    """The user's cache folder, by the XDG convention."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "resnet-heads"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder `root`; where that is read-only, derived files lie below `cache`."""
+
+    root: Path
+    cache: Path
+
+    def heads(self) -> list[str]:
+        """Names of the heads that have at least one version folder, sorted."""
+        return sorted(name for name in _folders(self.root, HEAD_NAME) if self.versions(name))
+
+    def versions(self, head: str) -> list[int]:
+        """Version numbers of a head, newest first; half-written ones are never among them."""
+        return sorted(map(int, _folders(self.root / head, VERSION)), reverse=True)
+
+    def folder(self, head: str, version: int) -> Path:
+        """The folder of one version, whether it exists or not."""
+        return self.root / head / str(version)
+
+    def read_card(self, head: str, version: int) -> Card:
+        """The card of a version whose model file is the one it was published with.
+
+        Raises VersionError when the card is missing, not valid or about something else, or when
+        the model file is missing or does not have the card's sha256.
+        """
+        folder = self.folder(head, version)
+        try:
+            card = Card.model_validate_json((folder / CARD).read_bytes())
+        except OSError as exc:
+            raise VersionError(f"{CARD} cannot be read: {exc.strerror}.") from exc
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "its JSON"
+            raise VersionError(f"{CARD} is not valid at {where}: {first['msg']}.") from exc
+        if (card.head, card.version) != (head, version):
+            raise VersionError(f"{CARD} is that of {card.head}/{card.version}.")
+        check_sha256(folder / MODEL, card.model_sha256)
+        return card
+
+    def compiled(self, digest: str, engine: str) -> Path:
+        """The folder of the compiled files of a network, each checked against its manifest.
+
+        Raises NotCompiled when no folder holds them all unharmed.
+        """
+        reason = f"it is not compiled for {engine}"
+        for root in (self.root, self.cache):
+            folder = root / COMPILED / digest / engine
+            if not folder.is_dir():
+                continue
+            try:
+                manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+                for name, sha256 in manifest.files.items():
+                    check_sha256(folder / name, sha256)
+            except (OSError, ValidationError, VersionError) as exc:
+                reason = f"its compiled files for {engine} are damaged ({str(exc).splitlines()[0]})"
+                continue
+            return folder
+        raise NotCompiled(reason)
+
+    def derived_root(self) -> Path:
+        """Where new compiled files go: the store, or the cache folder where the store is read-only."""
+        target = self.root if os.access(self.root, os.W_OK) else self.cache
+        return target / COMPILED
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raises VersionError when the file cannot be read or its sha256 is another."""
+    try:
+        actual = sha256_of(path)
+    except OSError as exc:
+        raise VersionError(f"{path.name} cannot be read: {exc.strerror}.") from exc
+    if actual != expected:
+        raise VersionError(f"{path.name} is damaged: its sha256 is not the recorded one.")
+
+
+def _folders(parent: Path, name: re.Pattern[str]) -> list[str]:
+    if not parent.is_dir():
+        return []
+    return [entry.name for entry in parent.iterdir() if name.fullmatch(entry.name) and entry.is_dir()]

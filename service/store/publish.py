@@ -1,0 +1,70 @@
+"""Writes to a store so that a reader never sees half of anything: fill a folder, then rename it."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.store.card import Card
+from service.store.layout import CARD, MANIFEST, Manifest, NotCompiled, Store, sha256_of
+
+
+@contextlib.contextmanager
+def staged(parent: Path) -> Iterator[Path]:
+    """An empty folder on the file system of `parent`, gone afterwards unless it was renamed."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".staging-", dir=parent) as outer:
+        # the outer folder is private (0700); what is published must have ordinary permissions
+        folder = Path(outer) / "content"
+        folder.mkdir()
+        yield folder
+
+
+def publish_version(store: Store, folder: Path, card: Card) -> Card:
+    """Makes a staged folder the newest version of the card's head; the card returned has its number."""
+    number = max(store.versions(card.head), default=0)
+    while True:
+        number += 1
+        numbered = card.model_copy(update={"version": number})
+        (folder / CARD).write_text(numbered.model_dump_json(indent=1), "utf-8")
+        target = store.folder(card.head, number)
+        target.parent.mkdir(exist_ok=True)
+        _flush(folder)
+        try:
+            folder.rename(target)
+        except OSError:
+            if target.exists():
+                continue  # another process took the number
+            raise
+        return numbered
+
+
+def publish_compiled(store: Store, digest: str, engine: str, folder: Path, built_with: str) -> None:
+    """Makes a staged folder the compiled files of a network, in place of damaged ones."""
+    files = {path.name: sha256_of(path) for path in folder.iterdir()}
+    (folder / MANIFEST).write_text(
+        Manifest(files=files, built_with=built_with).model_dump_json(indent=1)
+    )
+    target = store.derived_root() / digest / engine
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _flush(folder)
+    try:
+        folder.rename(target)
+    except OSError:
+        with contextlib.suppress(NotCompiled):
+            store.compiled(digest, engine)
+            return  # another process was faster
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(folder.parent / "replaced")
+        folder.rename(target)
+
+
+def _flush(folder: Path) -> None:
+    """Asks for the files to be on disk before the rename that makes them visible."""
+    for path in (*folder.iterdir(), folder):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

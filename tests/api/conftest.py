@@ -1,0 +1,52 @@
+"""Clients of a real server on fake heads; every answer they get must be a documented one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+from fakes import fake_heads
+from live import running, wait_until
+
+from service.app import create_app
+from service.settings import Settings
+
+Connect = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Starts a server with these settings on these heads, and returns a client once they are loaded."""
+    with ExitStack() as stack:
+
+        def start(heads=None, wait=True, **settings) -> httpx.Client:
+            heads = heads or fake_heads()
+            app = create_app(Settings(**settings), heads_=heads)
+            url = stack.enter_context(running(app))
+            client = stack.enter_context(httpx.Client(base_url=url, timeout=20))
+            client.event_hooks["response"].append(lambda response: check_documented(app, response))
+            if wait:
+                wait_until(lambda: not heads.is_loading)
+            return client
+
+        yield start
+
+
+@pytest.fixture
+def client(connect: Connect) -> httpx.Client:
+    """A client of `gap` and `flatten` on one backbone."""
+    return connect()
+
+
+def check_documented(app, response: httpx.Response) -> None:
+    """Fails unless openapi.yaml says that this route may answer this status with this media type."""
+    method, path = response.request.method.lower(), response.request.url.path
+    if path.startswith("/heads/"):
+        path = "/heads/{head}"
+    operation = app.openapi()["paths"].get(path, {}).get(method)
+    if operation is None:
+        assert response.status_code in (200, 404, 405), f"{path} answered {response.status_code}"
+        return
+    documented = operation["responses"].get(str(response.status_code))
+    assert documented, f"{path} answered {response.status_code}"
+    assert response.headers["content-type"].partition(";")[0] in documented["content"]

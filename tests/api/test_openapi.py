@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import openapi_document
+
+from service.api import heads, health, predict, scrape
+from service.app import create_app
+from service.settings import Settings
+
+COMMITTED = Path(__file__).parents[2] / "openapi.yaml"
+
+
+def test_the_committed_document_is_the_generated_one():
+    assert COMMITTED.read_text() == openapi_document.render(), "run: make openapi"
+
+
+def test_every_route_is_in_it():
+    documented = {
+        (path, method)
+        for path, item in create_app(Settings()).openapi()["paths"].items()
+        for method in item
+    }
+    routers = (predict.router, heads.router, health.router, scrape.router)
+    routes = {
+        (route.path, method.lower())
+        for router in routers
+        for route in router.routes
+        for method in route.methods
+    }
+    assert documented == routes
+    assert len(routes) == 7
+
+
+def test_the_interactive_page_answers(client):
+    assert "text/html" in client.get("/docs").headers["content-type"]

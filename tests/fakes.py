@@ -1,0 +1,233 @@
+"""Heads in numpy, for tests where the engine does not matter. No TensorFlow, no OpenVINO.
+
+A picture of one colour gets the label of that colour: backbones pass on the mean of red, green and
+blue, heads say which share each of them has.
+
+    app = create_app(Settings(), heads_=fake_heads())                     gap and flatten, sharing
+    app = create_app(Settings(), heads_=fake_heads(head("slow", SlowHead(0.2))))
+"""
+
+import hashlib
+import io
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from service.serving.heads import Heads, HeadStatus, LoadedBackbone, LoadedHead
+from service.store.card import Backbone, Card, Golden, Input, Output, Structure
+from service.store.layout import MODEL, Store
+from service.store.publish import publish_compiled, publish_version, staged
+
+SIDE = 8
+LABELS = ("red", "green", "blue")
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+INPUT = Input(height=SIDE, width=SIDE, decode="exact", resize="bilinear", preprocessing="none")
+PATIENCE_S = 10  # what a test waits for an event that must come
+
+
+class FakeNetwork:
+    """Remembers its batches in `batches`. As an engine's: an answer is lost with the next call."""
+
+    def __init__(self):
+        self.batches = []
+        self._answer = np.empty(0, np.float32)
+        self._running = threading.Lock()
+
+    def __call__(self, batch):
+        assert self._running.acquire(blocking=False), "calls overlap"
+        try:
+            self.batches.append(batch.copy())
+            self._answer.fill(np.nan)
+            self._answer = self.compute(batch).astype(np.float32)
+            return self._answer
+        finally:
+            self._running.release()
+
+    @property
+    def sizes(self):
+        """How many images were in each batch so far."""
+        return [len(batch) for batch in self.batches]
+
+    def compute(self, batch):
+        raise NotImplementedError
+
+
+class MeanBackbone(FakeNetwork):
+    """uint8 (n, h, w, 3) -> the mean colour, (n, 1, 1, 3)."""
+
+    def compute(self, batch):
+        return batch.mean(axis=(1, 2), keepdims=True)
+
+
+class HeldBackbone(MeanBackbone):
+    """Stays in each call until `release` is set; `entered` tells that a call has begun."""
+
+    def __init__(self):
+        super().__init__()
+        self.entered = threading.Event()
+        self.release = threading.Event()
+
+    def compute(self, batch):
+        self.entered.set()
+        assert self.release.wait(PATIENCE_S), "nobody released the engine"
+        return super().compute(batch)
+
+
+class EchoHead(FakeNetwork):
+    """(n, 1, 1, 3) -> the shares of red, green and blue, (n, 3)."""
+
+    def compute(self, batch):
+        shares = batch.reshape(len(batch), -1) + 1e-6
+        return shares / shares.sum(axis=1, keepdims=True)
+
+
+class SlowHead(EchoHead):
+    """Takes `seconds` for each batch."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self._seconds = seconds
+
+    def compute(self, batch):
+        time.sleep(self._seconds)
+        return super().compute(batch)
+
+
+class BrokenHead(FakeNetwork):
+    """Fails, as an engine out of memory does."""
+
+    def compute(self, batch):  # noqa: ARG002
+        raise RuntimeError("broken on purpose")
+
+
+class FakeStore:
+    """A store that knows names only."""
+
+    def __init__(self, names):
+        self._names = names
+
+    def heads(self):
+        return self._names
+
+
+class FakeEngine:
+    """Opens networks by the first sign of their digest: `nb=` a backbone's, `ne=` a head's.
+
+    An exception given as network is raised; what is not given is mean colours and their shares.
+    """
+
+    name = "openvino"
+
+    def __init__(self, **networks):
+        self.opened = []
+        self._networks = networks
+
+    def open(self, folder):
+        sign = folder.parent.name[0]
+        self.opened.append(sign)
+        network = self._networks.get(f"n{sign}")
+        if isinstance(network, Exception):
+            raise network
+        return network or (MeanBackbone() if sign == "b" else EchoHead())
+
+
+class FakeHeads(Heads):
+    """Heads that are there already. Loading waits for `hold`, and fails with `error`, if given."""
+
+    def __init__(self, statuses, hold=None, error=None):
+        def open_engine():
+            if hold is not None:
+                assert hold.wait(PATIENCE_S), "nobody let the heads load"
+            if error is not None:
+                raise error
+            return FakeEngine()
+
+        super().__init__(FakeStore(list(statuses)), open_engine, 8, lambda *_: None)
+        self._ready = statuses
+
+    def _load_head(self, _, head):
+        return self._ready[head]
+
+
+def fake_heads(
+    *heads: LoadedHead,
+    failed: Mapping[str, Mapping[int, str]] = {},
+    hold: threading.Event | None = None,
+    error: Exception | None = None,
+) -> FakeHeads:
+    """The given heads, or else `gap` and `flatten` on one backbone; not loaded yet: create_app does.
+
+    `failed` are reasons by head and version, for heads with or without a version that serves. With
+    `hold`, loading lasts until it is set; with `error`, loading fails.
+    """
+    if not heads and not failed:
+        shared = backbone()
+        heads = (head("gap", on=shared), head("flatten", on=shared))
+    serving = {one.card.head: one for one in heads}
+    statuses = {}
+    for name in sorted({*serving, *failed}):
+        reasons = dict(failed.get(name, {}))
+        ours = [serving[name].card.version] if name in serving else []
+        versions = sorted([*reasons, *ours], reverse=True)
+        statuses[name] = HeadStatus(versions, serving.get(name), reasons)
+    return FakeHeads(statuses, hold, error)
+
+
+def backbone(network=None, spec: Input = INPUT, digest: str = "b" * 64) -> LoadedBackbone:
+    """A loaded backbone: by default the mean colour of pictures decoded to 8x8."""
+    return LoadedBackbone(digest, spec, network or MeanBackbone())
+
+
+def head(name: str, network=None, on: LoadedBackbone | None = None, **changes) -> LoadedHead:
+    """A loaded head on a backbone of its own or on a given one; `changes` are fields of its card."""
+    base = on or backbone()
+    of_backbone = Backbone(digest=base.digest, parameters=100, feature_shape=(1, 1, 3))
+    fields = {"input": base.input, "backbone": of_backbone} | changes
+    return LoadedHead(card(name, **fields), base, network or EchoHead())
+
+
+def card(name: str = "gap", **changes) -> Card:
+    """A valid card of version 1; `changes` are fields."""
+    fields = {
+        "head": name,
+        "version": 1,
+        "created": datetime(2026, 1, 2, tzinfo=UTC),
+        "model_sha256": "0" * 64,
+        "input": INPUT,
+        "output": Output(activation="softmax", to_probabilities="identity"),
+        "labels": LABELS,
+        "backbone": Backbone(digest="b" * 64, parameters=100, feature_shape=(1, 1, 3)),
+        "structure": Structure(digest="e" * 64, pooling="gap", parameters=12, weight_bytes=48),
+        "origin": "imported",
+        "golden": Golden.model_construct(image=picture("red"), probabilities=(1.0, 0.0, 0.0)),
+    }
+    return Card(**(fields | changes))
+
+
+def picture(colour: str | tuple[int, int, int] = "red", size=(SIDE, SIDE), kind="PNG") -> bytes:
+    """An image file of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", size, COLOURS.get(colour, colour)).save(file, kind)
+    return file.getvalue()
+
+
+def publish(store: Store, name: str = "gap", model: bytes = b"a model", **changes) -> Card:
+    """Publishes a version whose model file holds `model`; returns its card, with its number."""
+    with staged(store.root) as folder:
+        (folder / MODEL).write_bytes(model)
+        sha256 = hashlib.sha256(model).hexdigest()
+        return publish_version(store, folder, card(name, model_sha256=sha256, **changes))
+
+
+def publish_network(store: Store, digest: str, content: bytes = b"a network", engine="openvino") -> Path:
+    """Publishes compiled files that hold `content`; returns their folder."""
+    with staged(store.derived_root()) as folder:
+        (folder / "network.bin").write_bytes(content)
+        (folder / "network.xml").write_bytes(content[::-1])
+        publish_compiled(store, digest, engine, folder, "fakes 1")
+    return store.compiled(digest, engine)

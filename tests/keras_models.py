@@ -1,0 +1,88 @@
+"""Real ResNet50s at a small input size, in the shapes people save them in. Imports TensorFlow."""
+
+from functools import cache
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import service.lab  # noqa: F401 (quiet TensorFlow)
+
+SIDE = 64
+CLASSES = 5
+LABELS = ("apple", "banana", "cherry", "damson", "elder")
+
+
+@cache
+def backbone(seed: int = 1, side: int = SIDE) -> keras.Model:
+    """A seeded ResNet50 without top, damped and calibrated so that features differ by picture."""
+    keras.utils.set_random_seed(seed)
+    model = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(side, side, 3))
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        if norm.name.endswith("_3_bn"):
+            norm.gamma.assign(0.1 * norm.gamma)
+        norm.momentum = 0.0
+    noise = pixels(16, seed, side).astype("float32")
+    model(keras.applications.resnet50.preprocess_input(noise), training=True)
+    for norm in norms:
+        norm.momentum = 0.99
+    return model
+
+
+def pixels(count: int, seed: int = 0, side: int = SIDE) -> np.ndarray:
+    """Smooth random pictures, uint8 (count, side, side, 3)."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 8, 8, 3)).astype("float32")
+    smooth = keras.ops.image.resize(coarse, (side, side), interpolation="bicubic")
+    return np.clip(keras.ops.convert_to_numpy(smooth), 0, 255).astype("uint8")
+
+
+def classifier(pooling: keras.layers.Layer, seed: int = 1, classes: int = CLASSES) -> keras.Model:
+    """Functional: backbone, one pooling, one Dense with softmax; equal seeds share the backbone."""
+    base = backbone(seed)
+    keras.utils.set_random_seed(seed + 100)
+    dense = keras.layers.Dense(classes, activation="softmax")
+    return keras.Model(base.inputs[0], dense(pooling(base.output)))
+
+
+def save(model: keras.Model, folder: Path, name: str = "model") -> Path:
+    """The model as a file a person would bring."""
+    path = folder / f"{name}.keras"
+    model.save(path)
+    return path
+
+
+@cache
+def small_backbone(seed: int = 1, mode: str = "caffe") -> keras.Model:
+    """A stem and a residual block, (64, 64, 3) -> (8, 8, 32), calibrated on pixels preprocessed so."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((SIDE, SIDE, 3))
+    stem = _convolved(inputs, 16, 4)
+    block = keras.layers.Add()([_convolved(stem, 32, 2), keras.layers.Conv2D(32, 1, strides=2)(stem)])
+    model = keras.Model(inputs, keras.layers.Activation("relu")(block))
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        norm.momentum = 0.0
+    noise = pixels(16, seed).astype("float32")
+    model(keras.applications.imagenet_utils.preprocess_input(noise, mode=mode), training=True)
+    for norm in norms:
+        norm.momentum = 0.99
+    return model
+
+
+def _convolved(tensor: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor:
+    tensor = keras.layers.Conv2D(filters, 3, strides=stride, padding="same")(tensor)
+    return keras.layers.Activation("relu")(keras.layers.BatchNormalization()(tensor))
+
+
+def chained(tensor: keras.KerasTensor, *layers: keras.layers.Layer) -> keras.KerasTensor:
+    """The layers one after the other, each with weights and batch statistics of its own."""
+    for number, layer in enumerate(layers):
+        tensor = layer(tensor)
+        if isinstance(layer, keras.layers.BatchNormalization):
+            rng = np.random.default_rng(number)
+            size = tensor.shape[-1]
+            scale, shift = rng.uniform(0.5, 1.5, (2, size)), rng.normal(0, 0.3, (2, size))
+            layer.set_weights([scale[0], shift[0], shift[1], scale[1]])
+    return tensor

@@ -1,0 +1,93 @@
+"""What several tests of the lab need: answers of compiled files, a look at a store, ImageNet's heads."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.serving.engines import EngineName, open_engine
+from service.store.card import Card
+from service.store.layout import Store
+
+
+@pytest.fixture(scope="session")
+def answer() -> Callable[..., dict[int, np.ndarray]]:
+    """By batch size, the probabilities of pixels by the compiled files of a version."""
+
+    def answer(
+        store: Store, card: Card, engine: EngineName, pixels: np.ndarray, batches: tuple[int, ...]
+    ) -> dict[int, np.ndarray]:
+        opened = open_engine(engine, 2)
+        backbone, head = (
+            opened.open(store.compiled(digest, engine))
+            for digest in (card.backbone.digest, card.structure.digest)
+        )
+        return {
+            batch: np.concatenate(
+                [head(backbone(pixels[at : at + batch])).copy() for at in range(0, len(pixels), batch)]
+            )
+            for batch in batches
+        }
+
+    return answer
+
+
+@pytest.fixture(scope="session")
+def snapshot() -> Callable[[Path], dict[str, str]]:
+    """Every file and folder below a folder, hidden ones too, with what the files hold."""
+
+    def snapshot(folder: Path) -> dict[str, str]:
+        return {
+            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            if path.is_file()
+            else "folder"
+            for path in folder.rglob("*")
+        }
+
+    return snapshot
+
+
+@pytest.fixture(scope="session")
+def imagenet_model():
+    """Keras' ResNet50 with its 1000 classes, seeded, calibrated, and as decided as a trained one."""
+    from keras_models import keras, pixels
+
+    keras.utils.set_random_seed(21)
+    model = keras.applications.ResNet50(weights=None)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        if norm.name.endswith("_3_bn"):
+            norm.gamma.assign(0.1 * norm.gamma)
+        norm.momentum = 0.0
+    inputs = keras.applications.resnet50.preprocess_input(pixels(8, side=224).astype("float32"))
+    model(inputs, training=True)
+    pooled = keras.Model(model.inputs[0], model.get_layer("avg_pool").output)(inputs).numpy()
+    kernel = np.random.default_rng(21).normal(size=(2048, 1000)).astype("float32")
+    common = pooled.mean(axis=0) / np.linalg.norm(pooled.mean(axis=0))
+    kernel -= np.outer(
+        common, common @ kernel
+    )  # what all pictures share would drown what tells them apart
+    kernel *= 3 / (pooled @ kernel).std()
+    model.layers[-1].set_weights([kernel, np.linspace(-1, 1, 1000)])
+    return model
+
+
+@pytest.fixture(scope="session")
+def imagenet_weights(imagenet_model, tmp_path_factory) -> Path:
+    """Its weights file, as a person without network would bring it."""
+    path = tmp_path_factory.mktemp("weights") / "resnet50.weights.h5"
+    imagenet_model.save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def imagenet_store(imagenet_weights, tmp_path_factory) -> Store:
+    """What `init --weights PATH` makes of it: half a gigabyte, so once a run."""
+    from service.lab.init import fill
+
+    folder = tmp_path_factory.mktemp("imagenet")
+    store = Store(folder / "store", folder / "cache")
+    fill(store, str(imagenet_weights))
+    return store

@@ -1,0 +1,75 @@
+"""The command line as a process of its own: started, read, and stopped by its process id."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from live import wait_until
+
+READY_S = 120
+STOP_S = 30
+
+
+@dataclass
+class Server:
+    """A running `resnet-heads serve`; `lines` is what it has printed so far."""
+
+    process: subprocess.Popen
+    lines: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Its exit code after the signal."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(STOP_S)
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """A command that ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "service", *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=READY_S,
+        check=False,
+    )
+
+
+@contextmanager
+def serving(store, *flags: str, **environment: str) -> Iterator[Server]:
+    """`serve` on a free port, once it says where it is."""
+    command = [sys.executable, "-m", "service", "serve", "--port", "0", "--store-dir", str(store.root)]
+    process = subprocess.Popen(
+        [*command, "--cache-dir", str(store.cache), *flags],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server = Server(process)
+    reader = threading.Thread(target=_read, args=(server,), daemon=True)
+    reader.start()
+    try:
+        wait_until(lambda: server.url or process.poll() is not None, READY_S)
+        assert server.url, "".join(server.lines)
+        yield server
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(STOP_S)
+        reader.join(STOP_S)
+        process.stderr.close()
+
+
+def _read(server: Server) -> None:
+    for line in server.process.stderr:
+        server.lines.append(line)
+        if found := re.search(r"^Serving .* on (\S+)", line):
+            server.url = found[1]

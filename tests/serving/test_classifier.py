@@ -1,0 +1,340 @@
+import asyncio
+import random
+import threading
+import time
+
+import numpy as np
+import pytest
+from fakes import (
+    COLOURS,
+    INPUT,
+    LABELS,
+    PATIENCE_S,
+    BrokenHead,
+    HeldBackbone,
+    SlowHead,
+    backbone,
+    fake_heads,
+    head,
+    picture,
+)
+
+from service.errors import DeadlineExceeded, EngineFailed, ImageTooLarge, NotAnImage, NotReady, TooBusy
+from service.serving.batcher import Batcher, Deadline
+from service.serving.classifier import Classifier, rank
+
+TRUNCATED = picture("red", (64, 64))[:-30]
+MAX_PIXELS = 2000 * 2000
+
+
+@pytest.fixture
+def new_classifier():
+    """Makes classifiers. Afterwards none has an image left, and none keeps a thread when closed."""
+    made = []
+
+    def make(max_batch_size=8, max_queued_images=64, decode_threads=2):
+        batcher = Batcher(max_batch_size, max_queued_images)
+        made.append(Classifier(fake_heads(), batcher, decode_threads, MAX_PIXELS))
+        return made[-1]
+
+    yield make
+    for classifier in made:
+        until = time.monotonic() + PATIENCE_S
+        while classifier.batcher.pending:
+            assert time.monotonic() < until, "images are left"
+            time.sleep(0.001)
+        classifier.close()
+    assert not any(thread.name.startswith(("engine", "decode")) for thread in threading.enumerate())
+
+
+def classify(classifier, images, *heads, timeout_s=PATIENCE_S):
+    return classifier.classify(images, heads, Deadline.after(timeout_s))
+
+
+def told(classified):
+    """The likeliest label of each image by each head."""
+    return [
+        {name: LABELS[int(np.argmax(p))] for name, p in of_image.items()}
+        for of_image in classified.images
+    ]
+
+
+async def entered(base):
+    assert await asyncio.to_thread(base.network.entered.wait, PATIENCE_S)
+
+
+async def come(holds):
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
+def test_images_are_answered_in_their_order(new_classifier):
+    colours = ["green", "red", "blue", "blue", "red"] * 4
+    images = [picture(colour) for colour in colours]
+    classified = asyncio.run(classify(new_classifier(), images, head("gap")))
+    assert told(classified) == [{"gap": colour} for colour in colours]
+
+
+def test_heads_that_share_take_one_backbone_pass(new_classifier):
+    shared = backbone()
+    gap, flatten = head("gap", on=shared), head("flatten", on=shared)
+    classified = asyncio.run(classify(new_classifier(), [picture("blue")], gap, flatten))
+    assert told(classified) == [{"gap": "blue", "flatten": "blue"}]
+    assert shared.network.sizes == [1]
+    assert classified.heads == (gap, flatten)
+
+
+def test_heads_on_their_own_backbones_all_answer_each_image(new_classifier):
+    shared, wide = backbone(), backbone(spec=INPUT.model_copy(update={"height": 4, "width": 16}))
+    heads = [head("gap", on=shared), head("far", on=wide), head("flatten", on=shared)]
+    images = [picture("red"), picture("green"), picture("blue")]
+    classified = asyncio.run(classify(new_classifier(), images, *heads))
+    assert told(classified) == [dict.fromkeys(("gap", "far", "flatten"), colour) for colour in COLOURS]
+    assert {batch.shape[1:] for batch in shared.network.batches} == {(8, 8, 3)}
+    assert {batch.shape[1:] for batch in wide.network.batches} == {(4, 16, 3)}
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [(TRUNCATED, NotAnImage), (b"", NotAnImage), (picture("red", (2001, 2000)), ImageTooLarge)],
+)
+def test_a_bad_image_is_named_by_its_index(new_classifier, index, bad, error):
+    images = [picture("red")] * 3
+    images[index] = bad
+    with pytest.raises(error) as refused:
+        asyncio.run(classify(new_classifier(), images, head("gap"), head("far")))
+    assert refused.value.index == index
+    assert str(refused.value).startswith(f"Image {index}: ")
+
+
+def test_a_bad_image_fails_its_own_request_only(new_classifier):
+    classifier, base = new_classifier(), backbone(HeldBackbone())
+    gap = head("gap", on=base)
+
+    async def together():
+        first = asyncio.create_task(classify(classifier, [picture("red")], gap))
+        await entered(base)
+        before = asyncio.create_task(classify(classifier, [picture("green"), picture("blue")], gap))
+        bad = asyncio.create_task(classify(classifier, [picture("red"), TRUNCATED], gap))
+        after = asyncio.create_task(classify(classifier, [picture("blue")], gap))
+        with pytest.raises(NotAnImage) as refused:
+            await bad
+        await come(lambda: classifier.batcher.pending == 4)
+        base.network.release.set()
+        return refused.value.index, [told(each) for each in await asyncio.gather(first, before, after)]
+
+    assert asyncio.run(together()) == (
+        1,
+        [[{"gap": "red"}], [{"gap": "green"}, {"gap": "blue"}], [{"gap": "blue"}]],
+    )
+    assert sum(base.network.sizes) == 4
+
+
+def test_a_broken_head_fails_its_own_request_only(new_classifier):
+    classifier, shared = new_classifier(), backbone()
+    gap, broken = head("gap", on=shared), head("broken", BrokenHead(), on=shared)
+
+    async def together():
+        requests = [classify(classifier, [picture("green")], one) for one in (gap, broken, gap)]
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    well, ill, also_well = asyncio.run(together())
+    assert told(well) == told(also_well) == [{"gap": "green"}]
+    assert isinstance(ill, EngineFailed)
+
+
+def test_what_is_not_done_by_its_deadline_is_dropped_before_the_engine(new_classifier):
+    classifier, base = new_classifier(), backbone(HeldBackbone())
+    gap = head("gap", on=base)
+
+    async def late():
+        first = asyncio.create_task(classify(classifier, [picture("red")], gap))
+        await entered(base)
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match=r"within its 0\.2 seconds"):
+            await classify(classifier, [picture("green")] * 3, gap, timeout_s=0.2)
+        waited = time.monotonic() - started
+        assert classifier.batcher.pending == 1
+        base.network.release.set()
+        await first
+        await classify(classifier, [picture("blue")], gap)
+        return waited
+
+    assert 0.2 <= asyncio.run(late()) < 1
+    assert base.network.sizes == [1, 1]
+
+
+def test_a_deadline_that_has_passed_already_is_exceeded_not_busy(new_classifier):
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(classify(new_classifier(), [picture()], head("gap"), timeout_s=-1))
+
+
+def test_a_client_that_hangs_up_is_dropped_before_the_engine(new_classifier):
+    classifier, base = new_classifier(), backbone(HeldBackbone())
+    gap = head("gap", on=base)
+
+    async def hang_up():
+        first = asyncio.create_task(classify(classifier, [picture("red")], gap))
+        await entered(base)
+        gone = asyncio.create_task(classify(classifier, [picture("green")] * 3, gap))
+        await come(lambda: classifier.batcher.pending == 4)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert classifier.batcher.pending == 1
+        base.network.release.set()
+        await first
+        await classify(classifier, [picture("blue")], gap)
+
+    asyncio.run(hang_up())
+    assert base.network.sizes == [1, 1]
+
+
+def test_a_client_that_hangs_up_while_its_image_is_computed_harms_nobody(new_classifier):
+    classifier, base = new_classifier(), backbone(HeldBackbone())
+    gap = head("gap", on=base)
+
+    async def hang_up():
+        gone = asyncio.create_task(classify(classifier, [picture("green")], gap))
+        await entered(base)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        base.network.release.set()
+        return told(await classify(classifier, [picture("blue")], gap))
+
+    assert asyncio.run(hang_up()) == [{"gap": "blue"}]
+
+
+def test_a_full_queue_refuses_the_whole_request_and_keeps_none_of_it(new_classifier):
+    classifier, base = new_classifier(max_queued_images=3), backbone(HeldBackbone())
+    gap = head("gap", on=base)
+
+    async def crowd():
+        first = asyncio.create_task(classify(classifier, [picture("red")], gap))
+        await entered(base)
+        with pytest.raises(TooBusy) as refused:
+            await classify(classifier, [picture("green")] * 3, gap)
+        assert refused.value.retry_after_s >= 1
+        second = asyncio.create_task(classify(classifier, [picture("green")] * 2, gap))
+        await come(lambda: classifier.batcher.pending == 3)
+        base.network.release.set()
+        await asyncio.gather(first, second)
+
+    asyncio.run(crowd())
+    assert sum(base.network.sizes) == 3
+
+
+@pytest.mark.parametrize(
+    ("images", "slow"),
+    [([picture("red", (2000, 2000), "JPEG")], 0), ([picture("red", (90, 90))] * 12, 0.05)],
+    ids=["mostly decoding", "mostly inference and waiting"],
+)
+def test_the_stages_add_up_to_no_more_than_the_wall_time(new_classifier, images, slow):
+    classifier, gap = new_classifier(), head("gap", SlowHead(slow))
+
+    async def timed():
+        started = time.perf_counter()
+        classified = await classify(classifier, images, gap)
+        return classified.stages, 1e3 * (time.perf_counter() - started)
+
+    stages, wall_ms = asyncio.run(timed())
+    assert min(stages.decode_ms, stages.queue_ms, stages.inference_ms) >= 0
+    assert stages.decode_ms + stages.queue_ms + stages.inference_ms <= wall_ms
+    assert stages.inference_ms >= 1e3 * slow
+
+
+def test_waiting_for_a_busy_engine_is_queue_time(new_classifier):
+    classifier, base = new_classifier(), backbone(HeldBackbone())
+    gap = head("gap", on=base)
+
+    async def behind():
+        first = asyncio.create_task(classify(classifier, [picture("red")], gap))
+        await entered(base)
+        second = asyncio.create_task(classify(classifier, [picture("red")], gap))
+        await asyncio.sleep(0.1)
+        base.network.release.set()
+        await first
+        return (await second).stages
+
+    stages = asyncio.run(behind())
+    assert stages.queue_ms >= 90
+    assert stages.inference_ms < stages.queue_ms
+
+
+def test_closing_leaves_no_request_hanging(new_classifier):
+    classifier, base = new_classifier(max_batch_size=1, decode_threads=1), backbone(HeldBackbone())
+    gap = head("gap", on=base)
+
+    async def close():
+        first = asyncio.create_task(classify(classifier, [picture("red")], gap))
+        await entered(base)
+        waiting = [
+            asyncio.create_task(classify(classifier, [picture("green", (99, 99))] * 6, gap))
+            for _ in range(3)
+        ]
+        await come(lambda: classifier.batcher.pending == 19)
+        closing = asyncio.create_task(asyncio.to_thread(classifier.close))
+        await asyncio.sleep(0.01)
+        base.network.release.set()
+        await closing
+        assert told(await first) == [{"gap": "red"}]
+        for one in waiting:
+            with pytest.raises(NotReady, match="stopping"):
+                await one
+        with pytest.raises(NotReady, match="stopping"):
+            await classify(classifier, [picture()], gap)
+
+    asyncio.run(close())
+
+
+def test_a_storm_of_requests_is_answered_right_or_refused(new_classifier):
+    classifier = new_classifier(max_batch_size=4, max_queued_images=20)
+    shared = backbone()
+    heads = [head("gap", on=shared), head("flatten", on=shared), head("far", SlowHead(0.001))]
+    choose = random.Random(1)
+    answered = []
+
+    async def client():
+        await asyncio.sleep(0.3 * choose.random())
+        colours = choose.choices([*COLOURS, "broken"], [5, 5, 5, 1], k=choose.randrange(1, 5))
+        wanted = choose.sample(heads, choose.randrange(1, 4))
+        images = [TRUNCATED if colour == "broken" else picture(colour) for colour in colours]
+        timeout_s = choose.choice([0.002, 0.02, PATIENCE_S])
+        work = asyncio.create_task(classify(classifier, images, *wanted, timeout_s=timeout_s))
+        if choose.random() < 0.2:
+            await asyncio.sleep(0.005 * choose.random())
+            work.cancel()
+        try:
+            classified = await work
+        except NotAnImage as exc:
+            return colours[exc.index] == "broken"
+        except (asyncio.CancelledError, TooBusy, DeadlineExceeded):
+            return True
+        answered.append(classified)
+        return told(classified) == [{h.card.head: colour for h in wanted} for colour in colours]
+
+    async def storm():
+        return await asyncio.gather(*(client() for _ in range(300)))
+
+    assert all(asyncio.run(storm()))
+    assert answered
+
+
+def test_predictions_are_ranked_likeliest_first():
+    ranked = rank(np.array([0.1, 0.7, 0.2], np.float32), LABELS, 2)
+    assert [(p.index, p.label) for p in ranked] == [(1, "green"), (2, "blue")]
+    assert [p.probability for p in ranked] == pytest.approx([0.7, 0.2])
+
+
+def test_equal_probabilities_keep_the_order_of_labels():
+    labels = [str(number) for number in range(1000)]
+    ranked = rank(np.tile(np.float32([0.0005, 0.0015]), 500), labels, 1000)
+    assert [p.label for p in ranked] == labels[1::2] + labels[::2]
+
+
+def test_more_classes_than_there_are_gives_all_of_them():
+    ranked = rank(np.array([0.5, 0.3, 0.2], np.float32), LABELS, 100)
+    assert [p.label for p in ranked] == list(LABELS)

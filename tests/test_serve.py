@@ -1,0 +1,142 @@
+"""The service as a process, on a real store: parity with Keras over HTTP, signals, wrong arguments."""
+
+import io
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from process import run, serving
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module", params=["openvino", "keras"])
+def client(request, small_store):
+    with (
+        serving(small_store, "--engine", request.param) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+        yield client
+
+
+def probabilities(answer: dict) -> np.ndarray:
+    """(images, classes), in label order."""
+    rows = [
+        {p["index"]: p["probability"] for p in result["predictions"]} for result in answer["results"]
+    ]
+    return np.array([[row[index] for index in sorted(row)] for row in rows])
+
+
+@pytest.mark.parametrize("head", ["gap", "flatten"])
+def test_predict_gives_what_keras_gives_for_the_saved_model(client, small_store, head):
+    """One image in a request, eight in a request, and eight requests at once that ride in batches."""
+    from keras_models import keras, pixels
+
+    pictures = pixels(8, seed=5)
+    files = []
+    for picture in pictures:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "PNG")
+        files.append(file.getvalue())
+    model = keras.models.load_model(small_store.folder(head, 1) / "model.keras")
+    expected = model.predict(
+        keras.applications.resnet50.preprocess_input(pictures.astype("float32")), verbose=0
+    )
+    assert np.ptp(expected, axis=0).max() > 0.05, "the pictures must differ"
+
+    one = client.post(f"/predict?head={head}&top_k=5", content=files[0]).json()
+    many = client.post(f"/predict?head={head}&top_k=5", files=[("file", file) for file in files]).json()
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(
+            lambda file: client.post(f"/predict?head={head}&top_k=5", content=file).json(), files
+        )
+        batched = np.concatenate([probabilities(answer) for answer in answers])
+    np.testing.assert_allclose(probabilities(one), expected[:1], atol=1e-4)
+    np.testing.assert_allclose(probabilities(many), expected, atol=1e-4)
+    np.testing.assert_allclose(batched, expected, atol=1e-4)
+
+
+def test_serving_with_openvino_never_imports_tensorflow(small_store):
+    code = f"""
+import sys, httpx
+sys.path.insert(0, {str(HERE)!r})
+from live import running, wait_until
+from fakes import picture
+from service.app import create_app
+from service.settings import Settings
+app = create_app(Settings(store_dir={str(small_store.root)!r}, engine="openvino"))
+with running(app) as url:
+    wait_until(lambda: httpx.get(url + "/readyz").status_code == 200)
+    assert httpx.post(url + "/predict", content=picture()).status_code == 200
+print(sorted({{"tensorflow", "keras", "service.lab", "openvino"}} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.strip() == "['openvino']", done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(small_store, number):
+    with serving(small_store) as server:
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+        assert server.stop(number) == 0
+    assert "Traceback" not in "".join(server.lines)
+
+
+def test_it_says_where_it_is_and_what_to_try(small_store):
+    with serving(small_store) as server:
+        said = "".join(server.lines)
+    assert f"Serving flatten, gap on {server.url}" in said
+    assert "Try: curl" in said
+    assert server.url.startswith("http://127.0.0.1:")
+
+
+def test_settings_come_from_the_environment_and_flags_win(small_store):
+    with serving(
+        small_store,
+        "--default-head",
+        "flatten",
+        RESNET_HEADS_DEFAULT_HEAD="gap",
+        RESNET_HEADS_API_KEYS="k",
+    ) as server:
+        assert httpx.get(f"{server.url}/heads").status_code == 401
+        image = (HERE.parent / "examples" / "red-top-left.jpg").read_bytes()
+        answer = httpx.post(
+            f"{server.url}/predict", content=image, headers={"X-API-Key": "k"}, timeout=30
+        )
+        assert answer.json()["head"] == "flatten"
+
+
+def test_a_port_in_use_is_one_line_and_exit_2():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("serve", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 2
+    assert "in use" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "told"),
+    [
+        (["serve", "--port", "none"], {}, "port"),
+        (["serve", "--max-batch-size", "0"], {}, "max_batch_size"),
+        (["serve"], {"RESNET_HEADS_ENGINE": "jax"}, "engine"),
+        (["serve", "--colour", "red"], {}, "--colour"),
+        ([], {}, "COMMAND"),
+        (["compile", "nope"], {}, "nope"),
+        (["import", "x.keras"], {}, "--head"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence_and_exit_2(arguments, environment, told):
+    done = run(*arguments, **environment)
+    assert done.returncode == 2
+    assert told in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
