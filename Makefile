@@ -11,8 +11,9 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-run: $(INSTALLED)  ## install, fill the store if it is empty, and serve (Ctrl-C stops)
+run: $(INSTALLED)  ## install, fill the store if it is empty, measure once, and serve (Ctrl-C stops)
 	@$(BIN)/resnet-heads init --if-empty
+	@$(BIN)/resnet-heads benchmark --if-missing || echo 'Not measured; serving all the same.' >&2
 	@exec $(BIN)/resnet-heads serve
 
 test: $(INSTALLED)  ## install, and run every test

@@ -10,11 +10,12 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import service
-from service.api import heads, health, predict, problems, scrape
+from service.api import benchmark, heads, health, predict, problems, scrape
 from service.api.guards import Limits
 from service.api.metrics import Metrics
 from service.api.observe import Observe
 from service.api.room import Room, needs_key
+from service.benchmark.bench import Bench
 from service.serving.batcher import Batcher
 from service.serving.classifier import Classifier
 from service.serving.engines import Engine, choose_engine, open_engine
@@ -63,6 +64,7 @@ def create_app(
     app.state.room = Room(
         classifier=classifier,
         metrics=metrics,
+        bench=open_bench(settings, lambda: metrics.answered),
         limits=Limits(
             max_body_bytes=settings.max_body_bytes,
             body_timeout_s=settings.body_timeout_s,
@@ -72,8 +74,9 @@ def create_app(
         default_head=settings.default_head,
         required_heads=settings.required_heads,
         api_keys=settings.api_keys,
+        admin_key=settings.admin_key,
     )
-    for topic in (predict, heads, health):
+    for topic in (predict, heads, benchmark, health):
         app.include_router(topic.router)
     app.include_router(scrape.router, dependencies=[] if settings.open_metrics else [Depends(needs_key)])
     problems.install(app)
@@ -85,6 +88,11 @@ def create_app(
 def open_store(settings: Settings) -> Store:
     """The store of these settings."""
     return Store(settings.store_dir, settings.cache_dir or default_cache())
+
+
+def open_bench(settings: Settings, answered: Callable[[], int] | None = None) -> Bench:
+    """What measures the heads of that store, with the threads that serve them."""
+    return Bench(open_store(settings), settings.threads or available_cores(), answered)
 
 
 def _open(settings: Settings, threads: int) -> Engine:
@@ -112,5 +120,9 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         schemas["Problem"] = problems.Problem.model_json_schema()
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        for item in document["paths"].values():
+            for operation in item.values():  # a path is any text: FastAPI's own 422 cannot happen
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
         app.openapi_schema = document
     return app.openapi_schema

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import signal
 import socket
 import sys
@@ -12,14 +13,18 @@ from typing import get_args
 import uvicorn
 from pydantic import ValidationError
 
-from service.app import create_app, open_store
+from service.app import create_app, open_bench, open_store
+from service.benchmark.children import Children
+from service.benchmark.plan import Plan, cards_in
+from service.benchmark.table import show
 from service.errors import CommandError, ServiceError
-from service.progress import say
+from service.progress import say, timed
+from service.serving.engines import choose_engine
 from service.settings import Settings
 from service.store.card import Card, Decode, Preprocessing, Resize
 
 EXAMPLE = Path("examples/red-top-left.jpg")
-ENVIRONMENT_ONLY = {"api_keys"}
+ENVIRONMENT_ONLY = {"api_keys", "admin_key"}
 
 
 def main() -> None:
@@ -82,7 +87,17 @@ def _parser() -> argparse.ArgumentParser:
     compiling.add_argument("head")
     compiling.add_argument("--version", type=int, help="default: the newest")
     compiling.add_argument("--engine", choices=("openvino", "keras"), default="openvino")
-    for added in (init, importing, compiling):
+
+    benchmark = command("benchmark", _benchmark, "measure latency and memory of each head")
+    benchmark.add_argument("--heads", type=_names, metavar="A,B", help="default: all in the store")
+    benchmark.add_argument("--engines", type=_names, metavar="E,..", help="default: the one that serves")
+    benchmark.add_argument("--batch-sizes", type=_names, metavar="N,..", help="default: 1,8")
+    benchmark.add_argument("--seconds", metavar="N", help="for the whole run; default: 20")
+    benchmark.add_argument("--json", action="store_true", help="print the report, not a table")
+    benchmark.add_argument(
+        "--if-missing", action="store_true", help="do nothing where this host has a report"
+    )
+    for added in (init, importing, compiling, benchmark):
         added.add_argument("--store-dir", help="the model store")
     return parser
 
@@ -102,6 +117,8 @@ def _serve(arguments: argparse.Namespace) -> None:
         uvicorn.Config(
             app,
             timeout_keep_alive=settings.keep_alive_s,
+            # no request takes longer but a benchmark, which a stop then cuts short
+            timeout_graceful_shutdown=math.ceil(settings.body_timeout_s + settings.request_timeout_s),
             access_log=False,
             log_level="warning",
             log_config=None,
@@ -148,6 +165,23 @@ def _compile(arguments: argparse.Namespace) -> None:
     recompile(store, arguments.head, arguments.version or versions[0], arguments.engine)
 
 
+def _benchmark(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)
+    bench = open_bench(settings)
+    if arguments.if_missing and bench.has_report():
+        return
+    asked = {name: getattr(arguments, name) for name in Plan.model_fields}
+    plan = Plan.model_validate({name: value for name, value in asked.items() if value is not None})
+    cards = cards_in(bench.store, plan.heads)
+    doing = f"Measuring {', '.join(card.head for card in cards)}, up to {plan.seconds:g} s"
+    with timed(plan.seconds, doing) as on_progress:
+        report = bench.measure(plan, cards, choose_engine(settings.engine), Children(), on_progress)
+    if arguments.json:
+        print(report.model_dump_json(indent=1))
+    else:
+        show(report)
+
+
 def _tell(card: Card) -> None:
     """What was published, and the assumptions that it rests on."""
     megabytes = card.structure.weight_bytes / 1e6
@@ -164,6 +198,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     """The environment's settings, with the flags that were given on top."""
     given = {name: getattr(arguments, name, None) for name in Settings.model_fields}
     return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
 
 
 def _flag(name: str) -> str:

@@ -5,7 +5,8 @@ ServiceError
 │   ├── BadParameter, NoImages, TooManyImages, NotAnImage, ImageTooLarge
 │   ├── BodyTooLarge, BodyTooSlow, ClientGone, NotAuthorized
 │   ├── UnknownHead, HeadUnavailable, NotReady
-│   └── TooBusy, DeadlineExceeded, EngineFailed
+│   ├── TooBusy, DeadlineExceeded, EngineFailed
+│   └── NoReport, BenchmarkRunning, TooLittleMemory, BenchmarkFailed
 ├── VersionError            this version cannot be served; becomes a reason in GET /heads
 └── CommandError            this command cannot be done; one sentence and exit code 2
 """
@@ -124,6 +125,36 @@ class EngineFailed(RequestError):
 
     def __init__(self) -> None:
         super().__init__("The engine failed on this request; the service's log says why.")
+
+
+class NoReport(RequestError):
+    """Nothing was measured on this host yet."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This host has no report yet; POST /benchmark makes one, and so does: resnet-heads benchmark"
+        )
+
+
+class BenchmarkRunning(RequestError):
+    """A benchmark is running; there is one at a time."""
+
+    def __init__(self) -> None:
+        super().__init__("A benchmark is running already; try again when it has ended.")
+
+
+class TooLittleMemory(RequestError):
+    """The processes of a benchmark might not fit into memory."""
+
+    def __init__(self, needed_mb: float, available_mb: float) -> None:
+        super().__init__(
+            f"There is too little memory for the benchmark: it needs about {needed_mb:.0f} MB and "
+            f"{available_mb:.0f} MB are available; measure fewer heads or smaller batches."
+        )
+
+
+class BenchmarkFailed(RequestError):
+    """A process of the benchmark ended early, was late, or was stopped."""
 
 
 class VersionError(ServiceError):

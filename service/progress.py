@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -32,3 +33,27 @@ def track(steps: Iterable[T], total: int, doing: str) -> Iterator[T]:
         if time.monotonic() - told > LINE_EVERY_S:
             told = time.monotonic()
             say(f"{doing}: {done} of {total}")
+
+
+@contextmanager
+def timed(seconds: float, doing: str) -> Iterator[Callable[[], None]]:
+    """Shows how much of `seconds` has passed, and only when the function it gives is called.
+
+    In between nothing is drawn, and nothing that is being measured is disturbed.
+    """
+    console = Console(stderr=True)
+    started = told = time.monotonic()
+
+    def tell() -> None:
+        nonlocal told
+        if time.monotonic() - told > LINE_EVERY_S:
+            told = time.monotonic()
+            say(f"{doing}: {told - started:.0f} of {seconds:g} s")
+
+    if not console.is_terminal:
+        say(f"{doing} ...")
+        yield tell
+        return
+    with Progress(console=console, transient=True, auto_refresh=False) as progress:
+        task = progress.add_task(doing, total=seconds)
+        yield lambda: progress.update(task, completed=time.monotonic() - started, refresh=True)

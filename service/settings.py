@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(50_000_000, ge=1, description="width x height of one image")
     max_images_per_request: int = Field(32, ge=1, description="images in one request")
     api_keys: Names = Field((), description="keys that requests must carry; empty: none needed")
+    admin_key: str = Field(
+        "", description="key that POST /benchmark needs instead of one of those; empty: one of those"
+    )
     open_metrics: bool = Field(True, description="whether /metrics answers without a key")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log detail")
 

@@ -16,6 +16,7 @@ class Metrics:
     """Counts and times requests; reads the rest when asked."""
 
     def __init__(self, heads: Heads, pending_images: Callable[[], int]) -> None:
+        self.answered = 0
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "resnet_heads_requests", "Requests answered", ["route", "status"], registry=self._registry
@@ -38,6 +39,7 @@ class Metrics:
 
     def observe_request(self, route: str, status: int, seconds: float) -> None:
         """One request answered; `route` is the template, so that labels stay few."""
+        self.answered += 1
         self._requests.labels(route, str(status)).inc()
         self._latency.labels(route).observe(seconds)
 

@@ -8,8 +8,7 @@ from service import errors
 from service.api import problems, schemas
 from service.api.call import InCall
 from service.api.request_images import Fields, TopK
-from service.api.room import Room, needs_key
-from service.serving.heads import LoadedHead
+from service.api.room import needs_key
 
 router = APIRouter(tags=["predict"], dependencies=[Depends(needs_key)])
 
@@ -78,16 +77,6 @@ async def compare(call: InCall, heads: Names = None, top_k: Ranks = None) -> sch
     images, fields = await call.read(Fields(heads=heads, top_k=top_k))
     if fields.head is not None:
         raise errors.BadParameter("head: only /predict takes it; /compare takes heads.")
-    classified, timing = await call.classify(images, _chosen(call.room, fields.heads))
+    names = None if fields.heads is None else [name.strip() for name in fields.heads.split(",")]
+    classified, timing = await call.classify(images, call.room.choose(names))
     return schemas.compared(classified, call.room.engine_name(), fields.top_k, timing)
-
-
-def _chosen(room: Room, names: str | None) -> list[LoadedHead]:
-    """The named heads, each once; all that serve when none is named."""
-    if names is None:
-        room.engine_name()  # not ready yet is another answer than an empty store
-        if serving := room.heads.serving():
-            return list(serving.values())
-        raise errors.NotReady(" ".join(room.heads.missing(())))
-    wanted = dict.fromkeys(name.strip() for name in names.split(","))
-    return [room.heads.get(name) for name in wanted]

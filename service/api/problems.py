@@ -39,6 +39,10 @@ TABLE: dict[type[errors.RequestError], Row] = {
     errors.TooBusy: Row(429, "Too busy"),
     errors.DeadlineExceeded: Row(504, "Deadline exceeded"),
     errors.EngineFailed: Row(500, "Engine failed"),
+    errors.NoReport: Row(404, "No report"),
+    errors.BenchmarkRunning: Row(409, "Benchmark running"),
+    errors.TooLittleMemory: Row(409, "Too little memory"),
+    errors.BenchmarkFailed: Row(503, "Benchmark failed"),
 }
 
 IMAGE_ERRORS = (errors.NotAnImage, errors.ImageTooLarge)

@@ -30,7 +30,7 @@ class JsonBody(Fields):
     images: list[str]
 
 
-F = TypeVar("F", bound=Fields)
+M = TypeVar("M", bound=BaseModel)
 
 
 class _InMemory(MultiPartParser):
@@ -68,7 +68,7 @@ async def _parse_multipart(headers: Headers, body: bytes) -> tuple[list[bytes], 
         form = await parser.parse()
         files = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
         texts = {name: value for name, value in form.items() if isinstance(value, str)}
-        return [await file.read() for file in files], _validated(Fields, texts)
+        return [await file.read() for file in files], validated(Fields, texts)
     except (MultiPartException, KeyError) as exc:
         raise BadParameter(f"The multipart body cannot be read: {exc}.") from exc
     finally:
@@ -77,13 +77,14 @@ async def _parse_multipart(headers: Headers, body: bytes) -> tuple[list[bytes], 
 
 
 def _parse_json(body: bytes, max_images: int) -> tuple[list[bytes], Fields]:
-    parsed = _validated(JsonBody, body)
+    parsed = validated(JsonBody, body)
     if len(parsed.images) > max_images:  # before any is decoded
         raise TooManyImages(len(parsed.images), max_images)
     return [_from_base64(index, text) for index, text in enumerate(parsed.images)], parsed
 
 
-def _validated(kind: type[F], source: bytes | dict[str, str]) -> F:
+def validated(kind: type[M], source: bytes | dict[str, str]) -> M:
+    """JSON or fields as a model. Raises BadParameter."""
     try:
         return (
             kind.model_validate_json(source)

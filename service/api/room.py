@@ -1,5 +1,6 @@
 """What the routes are given to work with."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,9 +9,11 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from service.api.guards import Limits, check_key
 from service.api.metrics import Metrics
+from service.benchmark.bench import Bench
 from service.errors import NotReady
 from service.serving.classifier import Classifier
-from service.serving.heads import Heads
+from service.serving.engines import EngineName
+from service.serving.heads import Heads, LoadedHead
 
 
 @dataclass(frozen=True)
@@ -19,20 +22,31 @@ class Room:
 
     classifier: Classifier
     metrics: Metrics
+    bench: Bench
     limits: Limits
     default_head: str
     required_heads: tuple[str, ...]
     api_keys: tuple[str, ...]
+    admin_key: str
 
     @property
     def heads(self) -> Heads:
         return self.classifier.heads
 
-    def engine_name(self) -> str:
+    def engine_name(self) -> EngineName:
         """The engine that runs every head. Raises NotReady before it is open."""
         if self.heads.engine_name is None:
             raise NotReady(" ".join(self.heads.missing(())))
         return self.heads.engine_name
+
+    def choose(self, names: Iterable[str] | None) -> list[LoadedHead]:
+        """The named heads, each once; all that serve when None. Raises what `heads.get` does."""
+        if names is not None:
+            return [self.heads.get(name) for name in dict.fromkeys(names)]
+        self.engine_name()  # not ready yet is another answer than an empty store
+        if serving := self.heads.serving():
+            return list(serving.values())
+        raise NotReady(" ".join(self.heads.missing(())))
 
 
 def _room(request: Request) -> Room:
@@ -43,10 +57,16 @@ def _room(request: Request) -> Room:
 InRoom = Annotated[Room, Depends(_room)]
 
 
-def needs_key(
-    room: InRoom,
-    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
-) -> None:
+Key = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))]
+
+
+def needs_key(room: InRoom, key: Key, bearer: Bearer) -> None:
     """A dependency of the routes that ask for a key where keys are set, in either header."""
     check_key(room.api_keys, bearer.credentials if bearer else key)
+
+
+def needs_admin(room: InRoom, key: Key, bearer: Bearer) -> None:
+    """The same for what only an administrator may do, where there is an admin key."""
+    keys = (room.admin_key,) if room.admin_key else room.api_keys
+    check_key(keys, bearer.credentials if bearer else key)

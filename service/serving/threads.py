@@ -7,9 +7,18 @@ from pathlib import Path
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """The CPU quota (cgroup v2, then v1) rounded up, at most the cores this process may run on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota_v2(cgroup) or _quota_v1(cgroup)
+    cores, quota = usable_cores(), cpu_quota(cgroup)
     return max(1, min(cores, math.ceil(quota))) if quota else cores
+
+
+def usable_cores() -> int:
+    """The cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """The CPU quota in cores; None where there is none."""
+    return _quota_v2(cgroup) or _quota_v1(cgroup)
 
 
 def _quota_v2(cgroup: Path) -> float | None:

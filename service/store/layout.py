@@ -2,6 +2,7 @@
 
 <root>/<head>/<version>/{model.keras,card.json}
 <root>/.compiled/<digest>/<engine>/{manifest.json,...}    derived; or below the cache folder
+<root>/.benchmark/<host>.json                             measured; or below the cache folder
 """
 
 import hashlib
@@ -19,6 +20,7 @@ MODEL = "model.keras"
 CARD = "card.json"
 MANIFEST = "manifest.json"
 COMPILED = ".compiled"
+BENCHMARK = ".benchmark"
 VERSION = re.compile(r"[1-9][0-9]*")
 
 
@@ -101,9 +103,16 @@ class Store:
         raise NotCompiled(reason)
 
     def derived_root(self) -> Path:
-        """Where new compiled files go: the store, or the cache folder where the store is read-only."""
-        target = self.root if os.access(self.root, os.W_OK) else self.cache
-        return target / COMPILED
+        """Where new compiled files go."""
+        return self._writable() / COMPILED
+
+    def report(self, host: str) -> Path:
+        """The file of the last benchmark report of a host, whether it exists or not."""
+        return self._writable() / BENCHMARK / f"{host}.json"
+
+    def _writable(self) -> Path:
+        """The store, or the cache folder where the store is read-only."""
+        return self.root if os.access(self.root, os.W_OK) else self.cache
 
 
 def sha256_of(path: Path) -> str:

@@ -60,6 +60,16 @@ def publish_compiled(store: Store, digest: str, engine: str, folder: Path, built
         folder.rename(target)
 
 
+def publish_report(store: Store, host: str, text: str) -> None:
+    """Makes `text` the last benchmark report of a host."""
+    target = store.report(host)
+    with staged(target.parent) as folder:
+        file = folder / target.name
+        file.write_text(text, "utf-8")
+        _flush(folder)
+        file.replace(target)
+
+
 def _flush(folder: Path) -> None:
     """Asks for the files to be on disk before the rename that makes them visible."""
     for path in (*folder.iterdir(), folder):

@@ -1,8 +1,9 @@
+import re
 from pathlib import Path
 
 import openapi_document
 
-from service.api import heads, health, predict, scrape
+from service.api import benchmark, heads, health, predict, scrape
 from service.app import create_app
 from service.settings import Settings
 
@@ -19,7 +20,7 @@ def test_every_route_is_in_it():
         for path, item in create_app(Settings()).openapi()["paths"].items()
         for method in item
     }
-    routers = (predict.router, heads.router, health.router, scrape.router)
+    routers = (predict.router, heads.router, benchmark.router, health.router, scrape.router)
     routes = {
         (route.path, method.lower())
         for router in routers
@@ -27,7 +28,14 @@ def test_every_route_is_in_it():
         for method in route.methods
     }
     assert documented == routes
-    assert len(routes) == 7
+    assert len(routes) == 9
+
+
+def test_every_reference_leads_somewhere():
+    document = openapi_document.render()
+    schemas = create_app(Settings()).openapi()["components"]["schemas"]
+    references = set(re.findall(r"#/components/schemas/(\w+)", document))
+    assert references == set(schemas)
 
 
 def test_the_interactive_page_answers(client):

@@ -1,5 +1,9 @@
 """The reference runtime, and the one for GPUs. The only module outside lab/ that imports TensorFlow."""
 
+import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
+
+# isort: split
+
 import contextlib
 import textwrap
 from pathlib import Path
@@ -9,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
 from service.errors import VersionError
 from service.serving.engines import EngineName
 

@@ -1,0 +1,131 @@
+"""What commands and routes call: one run at a time, and the last report of this host."""
+
+import contextlib
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from service.benchmark import headroom, machine
+from service.benchmark.children import Children
+from service.benchmark.plan import Plan, Subject
+from service.benchmark.report import Report
+from service.benchmark.run import COMMAND, Run, measured
+from service.errors import BadParameter, BenchmarkFailed, BenchmarkRunning, NoReport
+from service.serving.engines import EngineName, has_tensorflow
+from service.store.card import Card
+from service.store.layout import Store
+from service.store.publish import publish_report
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Bench:
+    """Measures heads of one store. `answered` counts a server's requests; None without a server."""
+
+    store: Store
+    threads: int
+    answered: Callable[[], int] | None = None
+    available_bytes: Callable[[], int | None] = headroom.available_bytes
+    command: Sequence[str] = COMMAND
+    _running: threading.Lock = field(default_factory=threading.Lock)
+    _unsaved: Report | None = None
+
+    def measure(
+        self,
+        plan: Plan,
+        cards: Sequence[Card],
+        engine: EngineName,
+        children: Children,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> Report:
+        """Measures the cards, on `engine` where the plan names none, and stores the report.
+
+        Blocks for up to `plan.seconds`; `children.stop()` ends it from another thread. Raises
+        BadParameter, BenchmarkRunning, HeadUnavailable, TooLittleMemory, or BenchmarkFailed.
+        """
+        subjects = Subject.every(cards, plan.engines or [engine])
+        if any(subject.engine == "keras" for subject in subjects) and not has_tensorflow():
+            raise BadParameter("engines: keras needs TensorFlow, which is not installed.")
+        if not self._running.acquire(blocking=False):
+            raise BenchmarkRunning
+        try:
+            headroom.check(subjects, max(plan.batch_sizes), self.available_bytes())
+            with children:
+                report = self._run(plan, subjects, children, on_progress)
+            self._save(report)
+        except TimeoutError as exc:
+            raise BenchmarkFailed(str(exc)) from exc
+        finally:
+            self._running.release()
+        return report
+
+    def last(self, serving: Mapping[str, int]) -> Report:
+        """The last report of this host; `serving` are the versions of today. Raises NoReport."""
+        here = machine.describe()
+        report = self._unsaved or self._read(here.host)
+        if report is None:
+            raise NoReport
+        is_same = all(serving.get(head.head, head.version) == head.version for head in report.heads)
+        return report.model_copy(update={"measured_here": is_same and report.machine == here})
+
+    def has_report(self) -> bool:
+        """Whether `last` finds one."""
+        return self._read(machine.describe().host) is not None
+
+    def _run(
+        self,
+        plan: Plan,
+        subjects: Sequence[Subject],
+        children: Children,
+        on_progress: Callable[[], None],
+    ) -> Report:
+        started, clock = datetime.now(UTC), time.monotonic()
+        answered = self.answered() if self.answered else 0
+        run = Run(
+            store=self.store,
+            threads=self.threads,
+            subjects=subjects,
+            batch_sizes=list(dict.fromkeys(plan.batch_sizes)),
+            end=clock + plan.seconds,
+            children=children,
+            command=self.command,
+            on_progress=on_progress,
+        )
+        memory, entrants = run.weigh(), run.time()
+        children.stop()
+        return Report(
+            started=started,
+            machine=machine.describe(),
+            threads=self.threads,
+            rounds=entrants[0].rounds_done,
+            requests_meanwhile=self.answered() - answered if self.answered else None,
+            heads=tuple(map(measured, entrants, memory)),
+            ratios=tuple(run.ratios(entrants)),
+            seconds=time.monotonic() - clock,
+        )
+
+    def _save(self, report: Report) -> None:
+        """A disk that takes nothing costs the report its permanence, not its reader."""
+        try:
+            publish_report(self.store, _file_name(report.machine.host), report.model_dump_json(indent=1))
+            self._unsaved = None
+        except OSError as exc:
+            log.warning("the report could not be stored: %s", exc)
+            self._unsaved = report
+
+    def _read(self, host: str) -> Report | None:
+        """None also for a report that another release wrote and this one cannot read."""
+        with contextlib.suppress(OSError, ValidationError):
+            return Report.model_validate_json(self.store.report(_file_name(host)).read_bytes())
+        return None
+
+
+def _file_name(host: str) -> str:
+    return re.sub(r"[^\w.-]", "_", host)

@@ -1,0 +1,114 @@
+"""The parent's side of the child processes: started, asked with a deadline, and always ended."""
+
+import os
+import selectors
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from typing import Self, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from service.benchmark.orders import Order
+from service.errors import BenchmarkFailed
+
+MAX_ANSWER_BYTES = 2**20
+
+A = TypeVar("A", bound=BaseModel)
+
+
+class Child:
+    """One process that answers JSON lines with JSON lines. Asked by one thread, killed by any."""
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self._name = name
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it; a pipe could fill up)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, bufsize=0
+        )
+
+    def ask(self, order: Order, answer: type[A], end: float) -> A:
+        """The answer to an order, by `end` on the monotonic clock.
+
+        Raises TimeoutError, or BenchmarkFailed when the process has ended or says something else.
+        """
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101 (it is a pipe)
+        try:
+            stdin.write(order.model_dump_json().encode() + b"\n")
+        except OSError as exc:
+            raise self._ended() from exc
+        line = self._read_line(end)
+        try:
+            return answer.model_validate_json(line)
+        except ValidationError as exc:
+            raise BenchmarkFailed(f"{self._name}: its process answered {line[:80]!r}.") from exc
+
+    def kill(self) -> None:
+        """Ends it now, if it has not ended."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Ends it, and waits until it is gone."""
+        self.kill()
+        self._process.__exit__(None, None, None)
+        self._stderr.close()
+
+    def _read_line(self, end: float) -> bytes:
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101 (it is a pipe)
+        line = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if len(line) > MAX_ANSWER_BYTES:
+                    raise BenchmarkFailed(f"{self._name}: its process does not stop talking.")
+                if not selector.select(max(0.0, end - time.monotonic())):
+                    raise TimeoutError(
+                        f"{self._name} was not measured in the time given; give it more seconds."
+                    )
+                chunk = os.read(stdout.fileno(), 2**16)
+                if not chunk:
+                    raise self._ended()
+                line += chunk
+        return line
+
+    def _ended(self) -> BenchmarkFailed:
+        code = self._process.wait()
+        self._stderr.seek(0)
+        last = (self._stderr.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        return BenchmarkFailed(f"{self._name}: its process ended ({code}): {last[:300]}")
+
+
+class Children:
+    """The processes of one run; all are gone when the block ends."""
+
+    def __init__(self) -> None:
+        self._children: list[Child] = []
+        self._lock = threading.Lock()
+        self._is_stopped = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        for child in self._children:
+            child.close()
+
+    def start(self, name: str, command: Sequence[str]) -> Child:
+        """A new one. Raises BenchmarkFailed once stopped."""
+        with self._lock:
+            if self._is_stopped:
+                raise BenchmarkFailed("It was stopped.")
+            self._children.append(Child(name, command))
+            return self._children[-1]
+
+    def stop(self) -> None:
+        """Kills them, from any thread, and lets no other start; whoever waits for one is woken."""
+        with self._lock:
+            self._is_stopped = True
+            for child in self._children:
+                child.kill()

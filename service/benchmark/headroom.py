@@ -1,0 +1,81 @@
+"""Whether there is memory for a run, so that it is refused rather than the server killed.
+
+The estimate is from above: coefficients were measured on ResNet50 heads of 10 and 1000 classes.
+"""
+
+from collections.abc import Iterable
+from math import prod
+from pathlib import Path
+
+from service.benchmark.plan import Subject
+from service.errors import TooLittleMemory
+from service.serving.engines import EngineName
+from service.store.card import Card
+
+ENGINE_BYTES: dict[EngineName, float] = {"openvino": 200e6, "keras": 900e6}
+WEIGHT_COPIES: dict[EngineName, float] = {"openvino": 2.5, "keras": 3.5}
+FEATURE_MAPS_PER_IMAGE: dict[EngineName, float] = {"openvino": 40, "keras": 80}
+FLOAT_BYTES = 4
+
+
+def check(subjects: Iterable[Subject], batch_size: int, available_bytes: int | None) -> None:
+    """Raises TooLittleMemory unless all subjects fit at once. Where nobody knows, all is let through."""
+    needed = sum(needed_bytes(subject, batch_size) for subject in subjects)
+    if available_bytes is not None and needed > available_bytes:
+        raise TooLittleMemory(needed / 1e6, available_bytes / 1e6)
+
+
+def needed_bytes(subject: Subject, batch_size: int) -> float:
+    """What one child needs at most: its engine, its weights more than once, its feature maps."""
+    feature_map = FLOAT_BYTES * prod(subject.card.backbone.feature_shape)
+    return (
+        ENGINE_BYTES[subject.engine]
+        + WEIGHT_COPIES[subject.engine] * weight_bytes(subject.card)
+        + FEATURE_MAPS_PER_IMAGE[subject.engine] * feature_map * batch_size
+    )
+
+
+def weight_bytes(card: Card) -> int:
+    """The float32 weights of backbone and head."""
+    return FLOAT_BYTES * card.backbone.parameters + card.structure.weight_bytes
+
+
+def available_bytes(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What the machine and every control group around this process leave; None where none tells."""
+    told = [_of_machine(proc / "meminfo"), *_of_groups(proc / "self/cgroup", cgroup)]
+    return min((value for value in told if value is not None), default=None)
+
+
+def _of_machine(meminfo: Path) -> int | None:
+    try:
+        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        return 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _of_groups(own: Path, cgroup: Path) -> list[int | None]:
+    """Of each group from this process' own up to the root that is mounted, by version 2 and 1."""
+    found: list[int | None] = []
+    for line in own.read_text().splitlines() if own.exists() else ["0::/"]:
+        _, controllers, path = line.split(":", 2)
+        folder = {"": cgroup, "memory": cgroup / "memory"}.get(controllers)
+        names = (
+            ("memory.usage_in_bytes", "memory.limit_in_bytes", "total_inactive_file")
+            if controllers
+            else ("memory.current", "memory.max", "inactive_file")
+        )
+        if folder is not None:
+            inner = folder / path.strip("/")
+            found += [_left(at, *names) for at in (inner, *inner.parents) if at.is_relative_to(folder)]
+    return found
+
+
+def _left(group: Path, usage: str, limit: str, droppable: str) -> int | None:
+    """The limit less what is used, not counting file pages that the kernel drops under pressure."""
+    try:
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        used = int((group / usage).read_text()) - int(statistics[droppable])
+        return int((group / limit).read_text()) - used
+    except (OSError, ValueError, KeyError):  # no such group, or "max"
+        return None

@@ -1,0 +1,35 @@
+"""What this machine and its libraries are, found without importing them."""
+
+import contextlib
+import platform
+import re
+import socket
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from service.benchmark.report import Machine
+from service.serving.threads import cpu_quota, usable_cores
+
+LIBRARIES = ("resnet-heads", "numpy", "openvino", "keras", "tensorflow")
+
+
+def describe() -> Machine:
+    """This machine, now."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return Machine(
+        host=socket.gethostname(),
+        cpu=_cpu(Path("/proc/cpuinfo")),
+        cores=usable_cores(),
+        cpu_quota=cpu_quota(),
+        versions=versions,
+    )
+
+
+def _cpu(cpuinfo: Path) -> str:
+    """The model's name where Linux tells it, else the architecture."""
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    found = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()

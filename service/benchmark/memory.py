@@ -1,0 +1,69 @@
+"""How much memory this process has, as Linux tells it in /proc. Elsewhere: nothing, and no guess."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc/self")
+NOT_TOLD = "this system has no /proc to tell it"
+RESET_PEAK = "5"  # proc(5), clear_refs: resets VmHWM to what is resident now
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Bytes in physical memory: of no file, and mapped from files or shared."""
+
+    anonymous: int
+    file_backed: int
+
+    @property
+    def total(self) -> int:
+        return self.anonymous + self.file_backed
+
+    def __sub__(self, other: "Resident") -> "Resident":
+        return Resident(self.anonymous - other.anonymous, self.file_backed - other.file_backed)
+
+
+class Scale:
+    """Tells how much this process has grown since the scale was made. Raises OSError without /proc."""
+
+    def __init__(self, proc: Path = PROC) -> None:
+        self._proc = proc
+        self._start = _resident(proc)
+        self._has_reset = _reset_peak(proc)
+        self._first_peak = _kilobytes(proc / "status")["VmHWM"]
+
+    def growth(self) -> Resident:
+        """Now less then."""
+        return _resident(self._proc) - self._start
+
+    def peak_bytes(self) -> int | None:
+        """The most it has grown meanwhile; None where an older peak hides that."""
+        peak = _kilobytes(self._proc / "status")["VmHWM"]
+        if not self._has_reset and peak <= self._first_peak:
+            return None
+        # the kernel's mark may lag a little behind its exact sum
+        return max(1024 * peak - self._start.total, self.growth().total)
+
+
+def _resident(proc: Path) -> Resident:
+    """The exact sums, or the kernel's running counts where it does not offer those."""
+    if (proc / "smaps_rollup").exists():
+        kilobytes = _kilobytes(proc / "smaps_rollup")
+        anonymous = kilobytes["Anonymous"]
+        return Resident(1024 * anonymous, 1024 * (kilobytes["Rss"] - anonymous))
+    kilobytes = _kilobytes(proc / "status")
+    return Resident(1024 * kilobytes["RssAnon"], 1024 * (kilobytes["RssFile"] + kilobytes["RssShmem"]))
+
+
+def _reset_peak(proc: Path) -> bool:
+    try:
+        (proc / "clear_refs").write_text(RESET_PEAK)
+    except OSError:
+        return False
+    return True
+
+
+def _kilobytes(file: Path) -> dict[str, int]:
+    """The lines of the form `Name:   123 kB`."""
+    lines = (line.split() for line in file.read_text().splitlines())
+    return {words[0].rstrip(":"): int(words[1]) for words in lines if words[-1:] == ["kB"]}

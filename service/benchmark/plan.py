@@ -1,0 +1,72 @@
+"""What a run is asked to measure, and what of the store that means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import CommandError, HeadUnavailable, UnknownHead, VersionError
+from service.serving.engines import EngineName
+from service.store.card import Card, HeadName
+from service.store.layout import Store
+
+BatchSize = Annotated[int, Field(ge=1, le=64)]
+
+
+class Plan(BaseModel):
+    """All of it optional."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    heads: list[HeadName] | None = Field(None, min_length=1, description="default: all")
+    engines: list[EngineName] | None = Field(
+        None, min_length=1, description="default: the one that serves"
+    )
+    batch_sizes: list[BatchSize] = Field([1, 8], min_length=1, max_length=8)
+    seconds: float = Field(20, ge=1, le=120, description="for the whole run")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One version of one head on one engine."""
+
+    card: Card
+    engine: EngineName
+
+    def __str__(self) -> str:
+        return f"{self.card.head} on {self.engine}"
+
+    @classmethod
+    def every(cls, cards: Sequence[Card], engines: Sequence[EngineName]) -> list[Self]:
+        """Each card on each engine, once; lightest head first, so that ratios are over the lighter."""
+        lightest_first = sorted(cards, key=lambda card: card.structure.weight_bytes)
+        return [cls(card, engine) for engine in dict.fromkeys(engines) for card in lightest_first]
+
+    def differs_in_one(self, other: "Subject") -> bool:
+        """Whether a ratio of the two says something: another head or another engine, not both."""
+        return (self.card.head == other.card.head) != (self.engine == other.engine)
+
+
+def cards_in(store: Store, heads: Sequence[str] | None) -> list[Card]:
+    """The newest readable card of each head, of all when None.
+
+    Raises CommandError for an empty store, UnknownHead, or HeadUnavailable.
+    """
+    known = store.heads()
+    if not known:
+        raise CommandError(f"The store {store.root} is empty; fill it with: resnet-heads init")
+    for head in heads or ():
+        if head not in known:
+            raise UnknownHead(head, known)
+    return [_newest_card(store, head) for head in heads or known]
+
+
+def _newest_card(store: Store, head: str) -> Card:
+    reason = ""
+    for version in store.versions(head):
+        try:
+            return store.read_card(head, version)
+        except VersionError as exc:
+            reason = reason or f"version {version}: {exc}"
+    raise HeadUnavailable(head, reason)

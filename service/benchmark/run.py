@@ -1,0 +1,171 @@
+"""One run: a memory pass, one child at a time; then a latency pass, in which children take turns."""
+
+import contextlib
+import itertools
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from service.benchmark.children import A, Child, Children
+from service.benchmark.headroom import weight_bytes
+from service.benchmark.orders import Loaded, Order, Task, Turn
+from service.benchmark.plan import Subject
+from service.benchmark.report import Growth, MeasuredHead, Memory, Ratio
+from service.benchmark.summary import median_ratio, summarise
+from service.errors import HeadUnavailable
+from service.store.layout import MANIFEST, NotCompiled, Store
+
+COMMAND = (sys.executable, "-m", "service.benchmark.child")
+
+ROUNDS = 10  # at least, where the time given allows it
+MIN_TURN_S = 0.05
+MAX_TURN_S = 0.5
+RATIO_S = 0.25  # for the arithmetic of one ratio
+
+Rounds = list[Sequence[float]]  # latencies in ms
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A subject whose child is warm; `rounds` by batch size."""
+
+    subject: Subject
+    child: Child
+    loaded: Loaded
+    rounds: dict[int, Rounds]
+
+    @property
+    def rounds_done(self) -> int:
+        return min(map(len, self.rounds.values()))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is given; `end` is on the monotonic clock."""
+
+    store: Store
+    threads: int
+    subjects: Sequence[Subject]
+    batch_sizes: Sequence[int]
+    end: float
+    children: Children
+    command: Sequence[str] = COMMAND
+    on_progress: Callable[[], None] = lambda: None
+
+    def weigh(self) -> list[Memory]:
+        """The memory pass. Raises BenchmarkFailed or TimeoutError, as all that follows."""
+        return [self._memory(subject) for subject in self.subjects]
+
+    def time(self) -> list[Entrant]:
+        """The latency pass: A B, B A, ..., so that drift and order meet all alike; one round or more."""
+        entrants = [self._enter(subject) for subject in self.subjects]
+        end = self.end - RATIO_S * len(self._pairs(entrants)) * len(self.batch_sizes)
+        turns = len(self.batch_sizes) * len(entrants)
+        turn_s = min(max((end - time.monotonic()) / (ROUNDS * turns), MIN_TURN_S), MAX_TURN_S)
+        self._round(entrants, turn_s)
+        order = itertools.cycle((entrants[::-1], entrants))
+        with contextlib.suppress(TimeoutError):  # the last round, which is not counted then
+            while time.monotonic() < end - turns * turn_s:
+                self._round(next(order), turn_s)
+        return entrants
+
+    def ratios(self, entrants: Sequence[Entrant]) -> list[Ratio]:
+        """Of each pair that differs in one thing, for each batch size."""
+        return [
+            _ratio(over, below, size)
+            for below, over in self._pairs(entrants)
+            for size in self.batch_sizes
+        ]
+
+    def _pairs(self, entrants: Sequence[Entrant]) -> list[tuple[Entrant, Entrant]]:
+        pairs = itertools.combinations(entrants, 2)
+        return [(one, other) for one, other in pairs if one.subject.differs_in_one(other.subject)]
+
+    def _memory(self, subject: Subject) -> Memory:
+        file_bytes = self._file_bytes(subject)
+        child = self._start(subject)
+        growth = self._ask(child, Order(do="weigh"), Growth)
+        child.close()
+        return Memory(
+            weights_mb=weight_bytes(subject.card) / 1e6,
+            file_mb=file_bytes / 1e6,
+            **growth.model_dump(),
+        )
+
+    def _file_bytes(self, subject: Subject) -> int:
+        card, engine = subject.card, subject.engine
+        try:
+            digests = (card.backbone.digest, card.structure.digest)
+            folders = [self.store.compiled(digest, engine) for digest in digests]
+        except NotCompiled as exc:
+            command = f"resnet-heads compile {card.head} --version {card.version} --engine {engine}"
+            raise HeadUnavailable(card.head, f"{exc}; run: {command}") from exc
+        files = [path for folder in folders for path in folder.iterdir() if path.name != MANIFEST]
+        return sum(path.stat().st_size for path in files)
+
+    def _enter(self, subject: Subject) -> Entrant:
+        child = self._start(subject)
+        loaded = self._ask(child, Order(do="load"), Loaded)
+        return Entrant(subject, child, loaded, {size: [] for size in self.batch_sizes})
+
+    def _round(self, entrants: Sequence[Entrant], turn_s: float) -> None:
+        """A turn of each for each batch size; counts when all are done."""
+        done = []
+        for size, entrant in itertools.product(self.batch_sizes, entrants):
+            order = Order(do="turn", batch_size=size, seconds=turn_s)
+            done.append((entrant.rounds[size], self._ask(entrant.child, order, Turn).latencies_ms))
+        for rounds, latencies_ms in done:
+            rounds.append(latencies_ms)
+
+    def _start(self, subject: Subject) -> Child:
+        card = subject.card
+        task = Task(
+            store_dir=str(self.store.root),
+            cache_dir=str(self.store.cache),
+            engine=subject.engine,
+            threads=self.threads,
+            backbone=card.backbone.digest,
+            head=card.structure.digest,
+            input_shape=(card.input.height, card.input.width, 3),
+            feature_shape=card.backbone.feature_shape,
+            batch_sizes=tuple(self.batch_sizes),
+        )
+        return self.children.start(str(subject), [*self.command, task.model_dump_json()])
+
+    def _ask(self, child: Child, order: Order, answer: type[A]) -> A:
+        answered = child.ask(order, answer, self.end)
+        self.on_progress()
+        return answered
+
+
+def measured(entrant: Entrant, memory: Memory) -> MeasuredHead:
+    """One row of the report."""
+    card, first_call_ms = entrant.subject.card, entrant.loaded.first_call_ms
+    return MeasuredHead(
+        head=card.head,
+        version=card.version,
+        engine=entrant.subject.engine,
+        classes=len(card.labels),
+        parameters=card.backbone.parameters + card.structure.parameters,
+        load_ms=entrant.loaded.load_ms,
+        latency=tuple(
+            summarise(size, first_ms, list(itertools.chain(*rounds)))
+            for (size, rounds), first_ms in zip(entrant.rounds.items(), first_call_ms, strict=True)
+        ),
+        memory=memory,
+    )
+
+
+def _ratio(over: Entrant, below: Entrant, batch_size: int) -> Ratio:
+    ratio, low, high = median_ratio(over.rounds[batch_size], below.rounds[batch_size])
+    return Ratio(
+        head=over.subject.card.head,
+        engine=over.subject.engine,
+        to_head=below.subject.card.head,
+        to_engine=below.subject.engine,
+        batch_size=batch_size,
+        ratio=ratio,
+        low=low,
+        high=high,
+    )

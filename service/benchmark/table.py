@@ -1,0 +1,80 @@
+"""A report for people: a table on a terminal, plain columns elsewhere."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from service.benchmark.report import MeasuredHead, Report
+
+MIN_WIDTH = 120  # a narrow terminal breaks lines; figures are never cut
+
+
+def show(report: Report) -> None:
+    """Prints the report to stdout."""
+    console = Console(highlight=False)
+    console.width = max(console.width, MIN_WIDTH)
+    for table in (_latency(report), _memory(report), _ratios(report)):
+        if table.row_count:
+            table.box = box.SIMPLE_HEAD if console.is_terminal else None
+            console.print(table)
+    for head in report.heads:
+        if head.memory.reason:
+            console.print(f"{_name(head)[0]}: {head.memory.reason}")
+    machine = report.machine
+    console.print(
+        f"{report.rounds} rounds in {report.seconds:.0f} s on {machine.host}: {machine.cpu}, "
+        f"{report.threads} threads"
+    )
+
+
+def _latency(report: Report) -> Table:
+    names = ("batch", "n", "p50 ms", "p90", "p99", "stdev", "images/s", "first ms", "load ms")
+    table = _table("head", "engine", *names)
+    for head in report.heads:
+        for row in head.latency:
+            figures = (
+                row.p50_ms,
+                row.p90_ms,
+                row.p99_ms,
+                row.stdev_ms,
+                row.images_per_s,
+                row.first_call_ms,
+            )
+            table.add_row(
+                *_name(head),
+                str(row.batch_size),
+                str(row.n),
+                *(f"{figure:.1f}" for figure in figures),
+                f"{head.load_ms:.0f}",
+            )
+    return table
+
+
+def _memory(report: Report) -> Table:
+    figures = ("weights", "file", "resident", "anonymous", "file_backed", "peak", "marginal")
+    table = _table("head", "engine", *(f"{name.replace('_', '-')} MB" for name in figures))
+    for head in report.heads:
+        values = [getattr(head.memory, f"{name}_mb") for name in figures]
+        table.add_row(*_name(head), *("-" if value is None else f"{value:.1f}" for value in values))
+    return table
+
+
+def _ratios(report: Report) -> Table:
+    table = _table("ratio of medians", "batch", "ratio", "95 % interval")
+    for row in report.ratios:
+        pair = f"{row.head} {row.engine} / {row.to_head} {row.to_engine}"
+        interval = "too few rounds" if row.low is None else f"{row.low:.3f} to {row.high:.3f}"
+        table.add_row(pair, str(row.batch_size), f"{row.ratio:.3f}", interval)
+    return table
+
+
+def _name(head: MeasuredHead) -> tuple[str, str]:
+    return f"{head.head} v{head.version}", head.engine
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="left" if name == "engine" else "right")
+    return table

@@ -1,0 +1,248 @@
+"""Runs with fake children, whose figures are known; and one with real ones."""
+
+import threading
+
+import pytest
+from children import FAKE, python
+from fakes import card, publish, publish_network
+
+from service.benchmark.bench import Bench
+from service.benchmark.children import Children
+from service.benchmark.plan import Plan, Subject, cards_in
+from service.benchmark.report import Report
+from service.errors import (
+    BenchmarkFailed,
+    BenchmarkRunning,
+    CommandError,
+    HeadUnavailable,
+    NoReport,
+    TooLittleMemory,
+    UnknownHead,
+)
+from service.store.card import Structure
+from service.store.layout import Store
+from service.store.publish import publish_report
+
+PLAN = Plan(seconds=1, batch_sizes=[1, 4])
+LONGER = Plan(seconds=2, batch_sizes=[1, 4])
+
+
+def fill(folder):
+    """A store with files of gap and of flatten, which weighs more; no engine could open them."""
+    store = Store(folder / "store", folder / "cache")
+    store.root.mkdir()
+    flatten = Structure(digest="f" * 64, pooling="flatten", parameters=588, weight_bytes=2352)
+    publish(store, "gap")
+    publish(store, "flatten", structure=flatten)
+    for digest in ("b" * 64, "e" * 64, "f" * 64):
+        publish_network(store, digest)
+    return store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return fill(tmp_path)
+
+
+@pytest.fixture
+def bench(store):
+    return Bench(store, threads=1, command=python(FAKE))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """Of one run with fake children."""
+    store = fill(tmp_path_factory.mktemp("measured"))
+    return measure(Bench(store, threads=1, command=python(FAKE)))
+
+
+def measure(bench, plan=PLAN, heads=None):
+    return bench.measure(plan, cards_in(bench.store, heads), "openvino", Children())
+
+
+def test_a_report_holds_what_the_children_said(report):
+    gap, flatten = report.heads  # the lightest first
+    assert (gap.head, gap.version, gap.engine, gap.classes) == ("gap", 1, "openvino", 3)
+    assert flatten.head == "flatten"
+    assert gap.parameters == 100 + 12
+    one, four = flatten.latency
+    assert (one.batch_size, one.first_call_ms, one.p50_ms) == (1, 27, 6)
+    assert 8 < one.p90_ms <= 9
+    assert one.images_per_s == pytest.approx(1000 / 6)
+    assert one.n == 3 * report.rounds
+    assert (four.batch_size, four.first_call_ms) == (4, 27)
+    assert four.images_per_s == pytest.approx(4000 / 6)
+    assert report.requests_meanwhile is None
+    assert report.seconds < PLAN.seconds + 1
+
+
+def test_memory_is_what_they_weighed_and_what_the_card_and_the_files_say(report):
+    gap, flatten = (head.memory for head in report.heads)
+    assert (gap.resident_mb, gap.anonymous_mb, gap.file_backed_mb) == (7, 4, 3)
+    assert (gap.peak_mb, gap.marginal_mb, gap.reason) == (8, 2, None)
+    assert gap.weights_mb == pytest.approx((4 * 100 + 48) / 1e6)
+    assert flatten.weights_mb == pytest.approx((4 * 100 + 2352) / 1e6)
+    assert gap.file_mb == pytest.approx(4 * len(b"a network") / 1e6)
+
+
+def test_ratios_are_of_the_heavier_over_the_lighter(report):
+    ratios = report.ratios
+    assert [(row.head, row.to_head, row.batch_size) for row in ratios] == [
+        ("flatten", "gap", 1),
+        ("flatten", "gap", 4),
+    ]
+    assert [row.ratio for row in ratios] == [3, 3]
+
+
+def test_pairs_differ_in_the_head_or_in_the_engine():
+    subjects = Subject.every([card("gap"), card("flatten")], ["openvino", "keras"])
+    pairs = {
+        tuple(sorted((str(one), str(other))))
+        for one in subjects
+        for other in subjects
+        if one.differs_in_one(other)
+    }
+    assert len(pairs) == 4
+    assert ("flatten on keras", "gap on openvino") not in pairs
+
+
+def test_each_batch_size_and_head_is_measured_once(bench):
+    report = measure(bench, Plan(seconds=1, batch_sizes=[4, 4], heads=["gap"]), ["gap"])
+    assert [row.batch_size for row in report.heads[0].latency] == [4]
+    assert report.ratios == ()
+
+
+def test_the_last_report_is_kept_and_read_by_another_process(bench, store):
+    with pytest.raises(NoReport, match="POST /benchmark"):
+        bench.last({})
+    assert not bench.has_report()
+    report = measure(bench)
+    assert Bench(store, 1).last({}) == report
+    assert report.measured_here
+    (file,) = (store.root / ".benchmark").iterdir()
+    assert Report.model_validate_json(file.read_bytes()) == report
+    assert store.heads() == ["flatten", "gap"]
+
+
+def test_it_was_not_measured_here_when_something_changed(bench, store, report):
+    def stored(text):
+        publish_report(store, report.machine.host, text)
+        return bench.last({"gap": 1}).measured_here
+
+    text = report.model_dump_json()
+    assert stored(text)
+    assert not bench.last({"gap": 2}).measured_here
+    assert not stored(text.replace(report.machine.versions["numpy"], "0.1"))
+    assert not stored(text.replace(report.machine.cpu, "Z80"))
+
+
+def test_a_report_that_cannot_be_read_is_none(bench, store, report):
+    publish_report(store, report.machine.host, '{"from": "the future"}')
+    assert not bench.has_report()
+    with pytest.raises(NoReport):
+        bench.last({})
+
+
+def test_where_nothing_can_be_written_the_report_lives_in_memory(bench, store):
+    (store.root / ".benchmark").write_text("in the way")
+    report = measure(bench)
+    assert bench.last({}) == report
+
+
+def test_too_little_memory_is_refused_before_anything_starts(store):
+    bench = Bench(store, 1, available_bytes=lambda: 10**6, command=("nobody", "starts", "this"))
+    with pytest.raises(TooLittleMemory, match="1 MB are available"):
+        measure(bench)
+
+
+def test_one_run_at_a_time_and_a_stop_lets_the_next_begin(store):
+    bench = Bench(store, 1, command=python("import time; time.sleep(60)"))
+    children, failures = Children(), []
+
+    def run():
+        try:
+            bench.measure(Plan(seconds=60), cards_in(store, None), "openvino", children)
+        except BenchmarkFailed as exc:
+            failures.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not children._children:
+        pass
+    with pytest.raises(BenchmarkRunning):
+        measure(bench)
+    children.stop()
+    thread.join(10)
+    assert failures
+    bench.command = python(FAKE)
+    assert measure(bench).heads
+
+
+def test_a_round_that_time_cuts_off_is_not_counted(store):
+    """Flatten's fourth order, its first turn of the second round, takes longer than there is."""
+    count = (
+        "for number, line in enumerate(sys.stdin):\n    time.sleep(60 * (times == 3 and number == 3))"
+    )
+    report = measure(
+        Bench(store, 1, command=python(FAKE.replace("for line in sys.stdin:", count))), LONGER
+    )
+    assert report.rounds == 1
+    assert [row.n for head in report.heads for row in head.latency] == [3] * 4
+    assert report.seconds > 1.9
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("raise SystemExit('cannot open it')", "cannot open it"),
+        ("print('hello')\nimport time; time.sleep(9)", "hello"),
+        ("import time; time.sleep(9)", "give it more seconds"),
+        (FAKE.replace('"turn"', '"other"'), "KeyError"),
+    ],
+)
+def test_a_child_that_fails_ends_the_run_with_the_name_of_its_head(store, code, told):
+    with pytest.raises(BenchmarkFailed, match=f"^gap on openvino.*{told}"):
+        measure(Bench(store, 1, command=python(code)))
+
+
+def test_what_is_not_compiled_names_the_command_that_compiles_it(bench):
+    with pytest.raises(HeadUnavailable, match="resnet-heads compile gap --version 1 --engine keras"):
+        measure(bench, Plan(seconds=1, engines=["keras"]))
+
+
+def test_requests_are_counted_where_there_is_a_server(bench):
+    counts = iter([40, 45])
+    bench.answered = lambda: next(counts)
+    assert measure(bench).requests_meanwhile == 5
+
+
+def test_the_newest_good_version_of_each_head_is_measured(store):
+    publish(store, "gap")
+    (store.folder("gap", 2) / "card.json").write_text("{}")
+    assert [one.version for one in cards_in(store, ["gap"])] == [1]
+    (store.folder("gap", 1) / "card.json").write_text("{}")
+    with pytest.raises(HeadUnavailable, match="version 2"):
+        cards_in(store, ["gap"])
+    with pytest.raises(UnknownHead):
+        cards_in(store, ["nope"])
+    with pytest.raises(CommandError, match="resnet-heads init"):
+        cards_in(Store(store.root / "none", store.cache), None)
+
+
+def test_a_real_run_is_plausible(small_store):
+    """Two heads of nearly equal cost, on a machine that may be busy."""
+    bench = Bench(small_store, threads=2)
+    report = measure(bench, Plan(seconds=8, batch_sizes=[1, 4]))
+    assert Report.model_validate_json(report.model_dump_json()) == report
+    assert report.seconds < 9
+    for head in report.heads:
+        one, four = head.latency
+        assert 0.5 < one.p50_ms < 2000
+        assert one.p50_ms <= one.p90_ms <= one.p95_ms <= one.p99_ms
+        assert one.p50_ms < four.p50_ms < 8 * one.p50_ms
+        assert head.memory.weights_mb == pytest.approx(94.4, abs=0.2)
+        assert head.memory.file_mb == pytest.approx(94.2, abs=0.5)
+    for row in report.ratios:
+        low, high = (row.low, row.high) if row.low else (row.ratio, row.ratio)
+        assert low < 2
+        assert high > 0.5

@@ -1,0 +1,83 @@
+"""The real child on the small store, as its parent sees it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import children
+import pytest
+from live import wait_until
+
+from service.benchmark.children import Children
+from service.benchmark.orders import Loaded, Order, Turn
+from service.benchmark.plan import Subject
+from service.benchmark.report import Growth
+from service.benchmark.run import Run
+
+SECONDS = 60
+
+
+@pytest.fixture
+def start(small_store):
+    """A child that works on gap."""
+    with Children() as processes:
+        subject = Subject(small_store.read_card("gap", 1), "openvino")
+        end = time.monotonic() + SECONDS
+        run = Run(small_store, 1, [subject], [1, 2], end, processes)
+        child = run._start(subject)
+        yield child, lambda order, answer: child.ask(order, answer, end)
+
+
+def test_it_loads_and_takes_turns_as_long_as_told(start):
+    _, ask = start
+    loaded = ask(Order(do="load"), Loaded)
+    assert loaded.load_ms > 0
+    assert len(loaded.first_call_ms) == 2
+    one = ask(Order(do="turn", batch_size=1, seconds=0.5), Turn).latencies_ms
+    two = ask(Order(do="turn", batch_size=2, seconds=0), Turn).latencies_ms
+    assert 400 < sum(one) < 500 + 2 * max(one)
+    assert len(two) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_it_weighs_its_weights_at_least(start):
+    _, ask = start
+    growth = ask(Order(do="weigh"), Growth)
+    assert growth.resident_mb == pytest.approx(growth.anonymous_mb + growth.file_backed_mb)
+    assert 94 < growth.resident_mb < 600
+    assert growth.peak_mb >= growth.resident_mb
+    assert 0 < growth.marginal_mb < 50
+    assert growth.reason is None
+
+
+def test_it_ends_with_its_stdin_whatever_it_is_doing(start):
+    child, _ = start
+    child._process.stdin.write(Order(do="load").model_dump_json().encode() + b"\n")
+    child._process.stdin.write(
+        Order(do="turn", batch_size=1, seconds=SECONDS).model_dump_json().encode() + b"\n"
+    )
+    child._process.stdout.readline()
+    time.sleep(0.2)
+    assert children.is_alive(child._process.pid)
+    child._process.stdin.close()
+    assert child._process.wait(5) == 0
+
+
+def test_it_imports_what_serving_does_and_no_tensorflow():
+    code = (
+        "import sys, service.benchmark.child; print({'tensorflow', 'keras', 'rich'} & set(sys.modules))"
+    )
+    done = subprocess.run(children.python(code), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_kill_9_of_the_parent_leaves_no_child(small_store):
+    command = [sys.executable, "-m", "service", "benchmark", "--store-dir", str(small_store.root)]
+    with subprocess.Popen([*command, "--seconds", str(SECONDS)], stderr=subprocess.DEVNULL) as parent:
+        wait_until(lambda: len(children.of(parent.pid)) == 2, SECONDS)  # they take turns
+        orphans = children.of(parent.pid)
+        os.kill(parent.pid, signal.SIGKILL)
+        wait_until(lambda: children.are_gone(orphans), 5)

@@ -1,0 +1,60 @@
+"""What a converted graph holds, and what converting it does not do."""
+
+import sys
+
+import keras
+import openvino.tools.ovc.convert_impl
+from keras_models import SIDE, chained, small_backbone
+
+from service.lab.compile import store_openvino, to_openvino
+from service.lab.split import split
+from service.store.layout import Store
+
+L = keras.layers
+
+
+def converted(*layers: L.Layer):
+    inputs = keras.Input((SIDE, SIDE, 3))
+    features = small_backbone()(chained(inputs, *layers))
+    model = keras.Model(inputs, chained(features, L.GlobalAveragePooling2D(), L.Dense(5)))
+    return to_openvino(split(model, (SIDE, SIDE), None).backbone)
+
+
+def test_openvino_reports_nothing_to_anybody():
+    assert sys.modules["openvino_telemetry"] is None
+    assert openvino.tools.ovc.convert_impl.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+
+
+def test_a_graph_has_uint8_pixels_in_and_one_float32_map_out_for_any_batch():
+    graph = converted()
+    (pixels,), (features,) = graph.inputs, graph.outputs
+    assert pixels.get_element_type().to_string() == "u8"
+    assert features.get_element_type().to_string() == "f32"
+    assert str(pixels.get_partial_shape()) == f"[?,{SIDE},{SIDE},3]"
+    assert str(features.get_partial_shape()) == "[?,8,8,32]"
+
+
+def test_augmentation_leaves_nothing_in_the_graph():
+    plain, augmented = converted(), converted(L.RandomFlip(), L.RandomRotation(0.1), L.MixUp())
+    assert len(augmented.outputs) == 1
+    assert len(augmented.get_ops()) == len(plain.get_ops())
+
+
+def test_a_network_that_the_store_has_is_not_written_again(tmp_path):
+    store = Store(tmp_path / "store", tmp_path / "cache")
+    store.root.mkdir()
+    store_openvino(store, converted(), "a" * 64)
+    first = {path: path.stat().st_mtime_ns for path in store.root.rglob("*")}
+    store_openvino(store, converted(), "a" * 64)
+    assert {path: path.stat().st_mtime_ns for path in store.root.rglob("*")} == first
+
+
+def test_a_damaged_network_is_written_again(tmp_path):
+    store = Store(tmp_path / "store", tmp_path / "cache")
+    store.root.mkdir()
+    store_openvino(store, converted(), "a" * 64)
+    weights = store.compiled("a" * 64, "openvino") / "network.bin"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-9])
+    store_openvino(store, converted(), "a" * 64)
+    assert weights.read_bytes() == content
