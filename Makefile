@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test check openapi lock
+.PHONY: help run test check openapi lock image-check
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,13 +29,18 @@ openapi: $(INSTALLED)  ## write openapi.yaml anew from the code
 	$(BIN)/python tests/openapi_document.py > openapi.yaml.new
 	mv openapi.yaml.new openapi.yaml
 
-# Both locks hold the hashes of every platform's files. The second is the first without TensorFlow.
+image-check: $(INSTALLED)  ## build the container, and run it as a cluster would (root, buildah, debootstrap)
+	@test -d $(VENV)/demo_store || $(BIN)/resnet-heads init --weights demo --store-dir $(VENV)/demo_store
+	@tests/image/check.sh $(VENV)/demo_store
+
+# The locks hold the hashes of every platform's files. -serve is without TensorFlow, -build makes the wheel.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 lock: $(INSTALLED)  ## resolve both lock files anew
 	$(LOCK) --upgrade --all-extras pyproject.toml -o requirements.lock
 	printf 'tensorflow; python_version < "3"\nkeras; python_version < "3"\n' > $(VENV)/without
 	$(LOCK) --constraint requirements.lock --override $(VENV)/without pyproject.toml -o requirements-serve.lock
+	echo hatchling | $(LOCK) --constraint requirements.lock - -o requirements-build.lock
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'

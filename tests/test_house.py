@@ -23,7 +23,9 @@ def test_modules_are_small_and_say_what_lives_there(path):
     assert not text or text.startswith('"""'), "no docstring"
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-serve.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "requirements-serve.lock", "requirements-build.lock"]
+)
 def test_locks_pin_hashes_and_name_no_host(lock):
     text = (ROOT / lock).read_text()
     assert "://" not in text

@@ -21,7 +21,7 @@ COMMANDS = [
     line
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
-    if line and not line.startswith("make ")
+    if line and not line.startswith(("make ", "docker "))
 ]
 BIN = Path(sys.executable).parent
 
