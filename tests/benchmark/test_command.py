@@ -57,6 +57,8 @@ def test_make_run_serves_also_when_it_cannot_measure(tmp_path):
     (binaries / "resnet-heads").chmod(0o755)
     for name in ("requirements.lock", "pyproject.toml", ".venv/.installed"):
         (tmp_path / name).touch()
-    done = subprocess.run(["make", "run"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "run"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines() == ["init --if-empty", "benchmark --if-missing", "serve"]
     assert "serving all the same" in done.stderr

@@ -65,10 +65,9 @@ def imagenet_model():
     model(inputs, training=True)
     pooled = keras.Model(model.inputs[0], model.get_layer("avg_pool").output)(inputs).numpy()
     kernel = np.random.default_rng(21).normal(size=(2048, 1000)).astype("float32")
+    # what all pictures share would drown what tells them apart
     common = pooled.mean(axis=0) / np.linalg.norm(pooled.mean(axis=0))
-    kernel -= np.outer(
-        common, common @ kernel
-    )  # what all pictures share would drown what tells them apart
+    kernel -= np.outer(common, common @ kernel)
     kernel *= 3 / (pooled @ kernel).std()
     model.layers[-1].set_weights([kernel, np.linspace(-1, 1, 1000)])
     return model

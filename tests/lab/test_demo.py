@@ -12,7 +12,7 @@ from service.store.layout import MODEL
 
 HEADS = ("gap", "flatten")
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NEW_PER_CLASS = 5
+NEW_PER_CLASS = 3
 
 
 @pytest.fixture(scope="module")

@@ -41,13 +41,10 @@ def flexible(base):
 
 def test_flat_nested_and_renamed_resnet50s_with_equal_weights_have_one_digest(tmp_path):
     flat = with_head(backbone())
-    nested = with_head(backbone(), keras.Input((SIDE, SIDE, 3)), L.Flatten)
-    other_names = with_head(renamed(backbone()))
-    assert {layer.name for layer in flat.layers}.isdisjoint(
-        layer.name for layer in other_names.layers[:-2]
-    )
-    loaded = load_model(save(nested, tmp_path))
-    assert digest(flat) == digest(other_names) == digest(loaded)
+    other = renamed(backbone())
+    assert {layer.name for layer in flat.layers}.isdisjoint(layer.name for layer in other.layers)
+    nested = with_head(other, keras.Input((SIDE, SIDE, 3)), L.Flatten)
+    assert digest(flat) == digest(load_model(save(nested, tmp_path)))
 
 
 @pytest.fixture(scope="module")

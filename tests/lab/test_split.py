@@ -41,6 +41,10 @@ def softmax() -> L.Layer:
     return L.Dense(CLASSES, activation="softmax")
 
 
+def scores() -> L.Layer:
+    return L.Dense(CLASSES)
+
+
 def headed(*layers: Callable[[], L.Layer]) -> Callable[[], keras.Model]:
     """The small backbone, functional and flat, with these layers on top."""
 
@@ -132,28 +136,55 @@ LOGITS = {"output": ("linear", "softmax"), "note": "softmax is added"}
 ONE_SIGMOID = {"output": ("sigmoid", "complement"), "classes": 2, "note": "probability of 'b'"}
 
 SHAPES = {
-    # poolings
+    # poolings, each with an ending of its own
     "gap": Shape(headed(L.GlobalAveragePooling2D, softmax)),
     "gmp": Shape(headed(L.GlobalMaxPooling2D, softmax), "gmp"),
     "flatten": Shape(headed(L.Flatten, softmax), "flatten"),
-    "average 2": Shape(
-        headed(lambda: L.AveragePooling2D(2), L.Flatten, softmax), "average", (2, 2), (2, 2)
+    "average 2, activation layer": Shape(
+        headed(lambda: L.AveragePooling2D(2), L.Flatten, scores, lambda: L.Activation("softmax")),
+        "average",
+        (2, 2),
+        (2, 2),
     ),
-    "average 3 stride 1": Shape(
-        headed(lambda: L.AveragePooling2D(3, 1), L.Flatten, softmax), "average", (3, 3), (1, 1)
+    "average 3 stride 1, softmax layer": Shape(
+        headed(lambda: L.AveragePooling2D(3, 1), L.Flatten, scores, L.Softmax), "average", (3, 3), (1, 1)
     ),
-    "average 2x3 same": Shape(
-        headed(lambda: L.AveragePooling2D((2, 3), (1, 2), "same"), L.Flatten, softmax),
+    "average 2x3 same, softmax layer as activation": Shape(
+        headed(
+            lambda: L.AveragePooling2D((2, 3), (1, 2), "same"),
+            L.Flatten,
+            lambda: L.Dense(CLASSES, activation=L.Softmax()),
+        ),
         "average",
         (2, 3),
         (1, 2),
     ),
-    "max 2": Shape(headed(L.MaxPooling2D, L.Flatten, softmax), "max", (2, 2), (2, 2)),
-    "max 3 stride 2 same": Shape(
-        headed(lambda: L.MaxPooling2D(3, 2, "same"), L.Flatten, softmax), "max", (3, 3), (2, 2)
+    "max 2, logits": Shape(headed(L.MaxPooling2D, L.Flatten, scores), "max", (2, 2), (2, 2), **LOGITS),
+    "max 3 stride 2 same, separate sigmoid": Shape(
+        headed(
+            lambda: L.MaxPooling2D(3, 2, "same"),
+            L.Flatten,
+            lambda: L.Dense(1),
+            lambda: L.Activation("sigmoid"),
+        ),
+        "max",
+        (3, 3),
+        (2, 2),
+        **ONE_SIGMOID,
     ),
-    "average then gap": Shape(
-        headed(lambda: L.AveragePooling2D(2), L.GlobalAveragePooling2D, softmax), "gap", (2, 2), (2, 2)
+    "average then gap, one sigmoid": Shape(
+        headed(
+            lambda: L.AveragePooling2D(2),
+            L.GlobalAveragePooling2D,
+            lambda: L.Dense(1, activation="sigmoid"),
+        ),
+        "gap",
+        (2, 2),
+        (2, 2),
+        **ONE_SIGMOID,
+    ),
+    "logits through batch norm": Shape(
+        headed(L.Flatten, scores, L.BatchNormalization), "flatten", **LOGITS
     ),
     "average, batch norm, flatten": Shape(
         headed(lambda: L.AveragePooling2D(2), L.BatchNormalization, L.Flatten, softmax),
@@ -173,12 +204,10 @@ SHAPES = {
     "dense on each position": Shape(
         headed(lambda: L.Dense(12, "relu"), L.GlobalAveragePooling2D, softmax), hidden_units=(12,)
     ),
-    "dropout before pooling": Shape(
-        headed(lambda: L.SpatialDropout2D(0.3), L.GlobalAveragePooling2D, softmax)
-    ),
     # stacks
     "gap, two hidden": Shape(
         headed(
+            lambda: L.SpatialDropout2D(0.3),
             L.GlobalAveragePooling2D,
             L.BatchNormalization,
             lambda: L.Dense(24, "relu"),
@@ -218,26 +247,7 @@ SHAPES = {
     ),
     "one dense twice": Shape(shared_dense, hidden_units=(32, 32)),
     "layers of another model too": Shape(seen_elsewhere),
-    # endings
-    "separate softmax activation": Shape(
-        headed(L.Flatten, lambda: L.Dense(CLASSES), lambda: L.Activation("softmax")), "flatten"
-    ),
-    "softmax layer": Shape(headed(L.GlobalAveragePooling2D, lambda: L.Dense(CLASSES), L.Softmax)),
-    "softmax layer as activation": Shape(
-        headed(L.GlobalAveragePooling2D, lambda: L.Dense(CLASSES, activation=L.Softmax()))
-    ),
-    "logits": Shape(headed(L.GlobalAveragePooling2D, lambda: L.Dense(CLASSES)), **LOGITS),
-    "logits through batch norm": Shape(
-        headed(L.Flatten, lambda: L.Dense(CLASSES), L.BatchNormalization), "flatten", **LOGITS
-    ),
-    "one sigmoid": Shape(
-        headed(L.GlobalAveragePooling2D, lambda: L.Dense(1, activation="sigmoid")), **ONE_SIGMOID
-    ),
-    "one separate sigmoid": Shape(
-        headed(L.Flatten, lambda: L.Dense(1), lambda: L.Activation("sigmoid")), "flatten", **ONE_SIGMOID
-    ),
     # nesting
-    "nested": Shape(fronted()),
     "nested, training=False": Shape(lambda: called_with(training=False)),
     "sequential": Shape(
         lambda: keras.Sequential([small_backbone(), L.GlobalAveragePooling2D(), softmax()])
@@ -403,10 +413,6 @@ def resnet50(**options: object) -> keras.Model:
     return model
 
 
-def flat_resnet() -> keras.Model:
-    return keras.Model(backbone().inputs[0], gap_head(backbone().output))
-
-
 def sequential_resnet() -> keras.Model:
     return keras.Sequential([backbone(), L.Flatten(), L.Dropout(0.5), softmax()])
 
@@ -425,7 +431,6 @@ def pooled_resnet() -> keras.Model:
 
 
 RESNETS = {
-    "flat": Shape(flat_resnet),
     "sequential": Shape(sequential_resnet, "flatten"),
     "nested with all inside": Shape(nested_resnet, preprocessing="none"),
     "pooled inside": Shape(pooled_resnet),
