@@ -92,7 +92,7 @@ def _run(graph: Any, inputs: Any, names: dict[str, Any]) -> Any:
             return lambda nested_inputs, *_, **__: _run(graph_of(op), nested_inputs, names)
         while names.setdefault(op.name, op) is not op:
             op.name += "_nested"
-        return op  # type: ignore[no-any-return]
+        return op  # type: ignore[no-any-return]  # Keras has no types
 
     given = [
         tensor if tensor.dtype == own.dtype else keras.ops.cast(tensor, own.dtype)  # as a call does
