@@ -101,7 +101,7 @@ class SlowHead(EchoHead):
 class BrokenHead(FakeNetwork):
     """Fails, as an engine out of memory does."""
 
-    def compute(self, batch):  # noqa: ARG002
+    def compute(self, batch):  # noqa: ARG002 (it fails whatever it is given)
         raise RuntimeError("broken on purpose")
 
 

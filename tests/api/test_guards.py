@@ -102,8 +102,7 @@ def test_a_client_that_hangs_up_while_queued_never_reaches_the_engine(held):
     network.entered.wait(20)
     connection = open_request(client, len(RED))
     connection.sendall(RED)
-    pending = lambda: "resnet_heads_pending_images 2.0" in client.get("/metrics").text  # noqa: E731
-    wait_until(pending)
+    wait_until(lambda: "resnet_heads_pending_images 2.0" in client.get("/metrics").text)
     connection.close()
     wait_until(lambda: "resnet_heads_pending_images 1.0" in client.get("/metrics").text)
     network.release.set()
