@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test check openapi lock image-check
+.PHONY: help run test check bench openapi lock image-check
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,6 +24,9 @@ check: $(INSTALLED)  ## style, types, layers, and that no generated file is stal
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+bench: $(INSTALLED)  ## measure the figures in the README (20 minutes; let nothing else run)
+	@PYTHONPATH=tests $(BIN)/python -m bench $(ROUNDS)
 
 openapi: $(INSTALLED)  ## write openapi.yaml anew from the code
 	$(BIN)/python tests/openapi_document.py > openapi.yaml.new

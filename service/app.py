@@ -16,6 +16,7 @@ from service.api.metrics import Metrics
 from service.api.observe import Observe
 from service.api.room import Room, needs_key
 from service.benchmark.bench import Bench
+from service.serving import memory
 from service.serving.batcher import Batcher
 from service.serving.classifier import Classifier
 from service.serving.engines import Engine, choose_engine, open_engine
@@ -102,6 +103,7 @@ def _open(settings: Settings, threads: int) -> Engine:
 async def _load(heads: Heads, on_ready: Callable[[list[str]], None]) -> None:
     try:
         await asyncio.to_thread(heads.load)
+        memory.give_back()
     except Exception:
         log.exception("heads could not be loaded")
     if reasons := heads.missing(()):

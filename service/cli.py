@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from service.app import create_app, open_bench, open_store
 from service.benchmark.children import Children
 from service.benchmark.plan import Plan, cards_in
-from service.benchmark.table import show
 from service.errors import CommandError, ServiceError
 from service.progress import say, timed
 from service.serving.engines import choose_engine
@@ -179,6 +178,8 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(report.model_dump_json(indent=1))
     else:
+        from service.benchmark.table import show
+
         show(report)
 
 

@@ -1,13 +1,13 @@
-"""How long steps are shown: a bar on a terminal, plain lines elsewhere."""
+"""How long steps are shown: a bar on a terminal, plain lines elsewhere.
+
+It imports rich when there is something to show: a server starts sooner without.
+"""
 
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
-
-from rich.console import Console
-from rich.progress import Progress
 
 T = TypeVar("T")
 
@@ -21,6 +21,9 @@ def say(text: str) -> None:
 
 def track(steps: Iterable[T], total: int, doing: str) -> Iterator[T]:
     """Yields from `steps`, showing how far it is."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     console = Console(stderr=True)
     if console.is_terminal:
         with Progress(console=console, transient=True) as progress:
@@ -41,6 +44,9 @@ def timed(seconds: float, doing: str) -> Iterator[Callable[[], None]]:
 
     In between nothing is drawn, and nothing that is being measured is disturbed.
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
     console = Console(stderr=True)
     started = told = time.monotonic()
 

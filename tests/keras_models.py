@@ -71,6 +71,27 @@ def small_backbone(seed: int = 1, mode: str = "caffe") -> keras.Model:
     return model
 
 
+def imagenet_classifier(classes: int = 1000) -> keras.Model:
+    """Keras' ResNet50, seeded, calibrated, and as decided as a trained one."""
+    keras.utils.set_random_seed(21)
+    model = keras.applications.ResNet50(weights=None, classes=classes)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        if norm.name.endswith("_3_bn"):
+            norm.gamma.assign(0.1 * norm.gamma)
+        norm.momentum = 0.0
+    inputs = keras.applications.resnet50.preprocess_input(pixels(8, side=224).astype("float32"))
+    model(inputs, training=True)
+    pooled = keras.Model(model.inputs[0], model.get_layer("avg_pool").output)(inputs).numpy()
+    kernel = np.random.default_rng(21).normal(size=(2048, classes)).astype("float32")
+    # what all pictures share would drown what tells them apart
+    common = pooled.mean(axis=0) / np.linalg.norm(pooled.mean(axis=0))
+    kernel -= np.outer(common, common @ kernel)
+    kernel *= 3 / (pooled @ kernel).std()
+    model.layers[-1].set_weights([kernel, np.linspace(-1, 1, classes)])
+    return model
+
+
 def _convolved(tensor: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor:
     tensor = keras.layers.Conv2D(filters, 3, strides=stride, padding="same")(tensor)
     return keras.layers.Activation("relu")(keras.layers.BatchNormalization()(tensor))

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from live import wait_until
 
@@ -43,12 +44,19 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
+def resident_mb(server: Server) -> float:
+    """Physical memory of a server, in millions of bytes."""
+    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmRSS"))
+
+
 @contextmanager
-def serving(store, *flags: str, **environment: str) -> Iterator[Server]:
-    """`serve` on a free port, once it says where it is."""
-    command = [sys.executable, "-m", "service", "serve", "--port", "0", "--store-dir", str(store.root)]
+def serving(store, *flags: str, command=None, **environment: str) -> Iterator[Server]:
+    """`serve` on a free port, or another command like it, once it says where it is."""
+    serve = [sys.executable, "-m", "service", "serve", "--port", "0", "--store-dir", str(store.root)]
+    serve += ["--cache-dir", str(store.cache), *flags]
     process = subprocess.Popen(
-        [*command, "--cache-dir", str(store.cache), *flags],
+        command or serve,
         env=os.environ | environment,
         stderr=subprocess.PIPE,
         text=True,

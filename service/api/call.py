@@ -8,7 +8,7 @@ from fastapi import Depends, Header, Request, Response
 
 from service.api.guards import read_body, unless_gone
 from service.api.request_images import Fields, parse
-from service.api.room import InRoom
+from service.api.room import InRoom, Room
 from service.api.schemas import Timing
 from service.serving.batcher import Deadline
 from service.serving.classifier import Classified
@@ -30,8 +30,8 @@ class Call:
 
     request: Request
     response: Response
-    room: InRoom
-    timeout_ms: TimeoutMs = None
+    room: Room
+    timeout_ms: int | None
 
     async def read(self, query: Fields) -> tuple[list[bytes], Fields]:
         """The images of the body, and its fields with those of the query on top."""
@@ -54,4 +54,10 @@ class Call:
         return classified, timing
 
 
-InCall = Annotated[Call, Depends()]
+async def _call(
+    request: Request, response: Response, room: InRoom, timeout_ms: TimeoutMs = None
+) -> Call:
+    return Call(request, response, room, timeout_ms)
+
+
+InCall = Annotated[Call, Depends(_call)]

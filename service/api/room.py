@@ -49,24 +49,26 @@ class Room:
         raise NotReady(" ".join(self.heads.missing(())))
 
 
-def _room(request: Request) -> Room:
+# Dependencies are coroutines: FastAPI would run each plain function in a thread.
+
+
+async def _room(request: Request) -> Room:
     room: Room = request.app.state.room
     return room
 
 
 InRoom = Annotated[Room, Depends(_room)]
 
-
 Key = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))]
 
 
-def needs_key(room: InRoom, key: Key, bearer: Bearer) -> None:
+async def needs_key(room: InRoom, key: Key, bearer: Bearer) -> None:
     """A dependency of the routes that ask for a key where keys are set, in either header."""
     check_key(room.api_keys, bearer.credentials if bearer else key)
 
 
-def needs_admin(room: InRoom, key: Key, bearer: Bearer) -> None:
+async def needs_admin(room: InRoom, key: Key, bearer: Bearer) -> None:
     """The same for what only an administrator may do, where there is an admin key."""
     keys = (room.admin_key,) if room.admin_key else room.api_keys
     check_key(keys, bearer.credentials if bearer else key)

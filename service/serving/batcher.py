@@ -1,7 +1,8 @@
 """Turns single images into batches: admission, queues, and the one thread that computes.
 
-It never waits for a batch to fill: the moment it is free it takes what is queued. Backbones take
-turns; within one, the job admitted first goes first, however long its decoding took.
+It never waits for a batch to fill: the moment it is free it takes what is queued, as many as make one
+of the warm batch sizes. Backbones take turns; within one, the job admitted first goes first, however
+long its decoding took.
 """
 
 import bisect
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, TooBusy
-from service.serving.heads import LoadedBackbone, LoadedHead
+from service.serving.heads import LoadedBackbone, LoadedHead, batch_sizes
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Batcher:
     """Runs admitted jobs in batches on its own thread, until closed."""
 
     def __init__(self, max_batch_size: int, max_queued_images: int) -> None:
-        self._max_batch_size = max_batch_size
+        self._batch_sizes = batch_sizes(max_batch_size)
         self._max_queued_images = max_queued_images
         self._queues: OrderedDict[LoadedBackbone, list[Job]] = OrderedDict()
         self._unanswered: set[Future[Answer]] = set()
@@ -162,14 +163,11 @@ class Batcher:
             if self._is_closed:
                 return None
             backbone, queue = self._queues.popitem(last=False)
-            batch: list[Job] = []
-            while queue and len(batch) < self._max_batch_size:
-                job = queue.pop(0)
-                if job.is_wanted() and job.done.set_running_or_notify_cancel():
-                    batch.append(job)
-            if queue:
-                self._queues[backbone] = queue
-            return batch
+            wanted = [job for job in queue if job.is_wanted()]
+            taken = max((size for size in self._batch_sizes if size <= len(wanted)), default=0)
+            if left := wanted[taken:]:
+                self._queues[backbone] = left
+            return [job for job in wanted[:taken] if job.done.set_running_or_notify_cancel()]
 
     def _execute(self, batch: Sequence[Job]) -> None:
         started = time.perf_counter()

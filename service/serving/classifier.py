@@ -13,6 +13,7 @@ from service.errors import DeadlineExceeded, ImageError
 from service.serving import image
 from service.serving.batcher import Answer, Batcher, Deadline, Job
 from service.serving.heads import Heads, LoadedBackbone, LoadedHead
+from service.serving.threads import give_way
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,9 @@ class Classifier:
     ) -> None:
         self.heads = heads
         self.batcher = batcher
-        self._decoders = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(
+            decode_threads, thread_name_prefix="decode", initializer=give_way
+        )
         self._max_image_pixels = max_image_pixels
 
     async def classify(

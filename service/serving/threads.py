@@ -1,8 +1,12 @@
-"""How many threads to use: what the container may use, not what the host has."""
+"""How many threads to use, what the container may use and not what the host has; and which go first."""
 
 import math
 import os
+import sys
+import threading
 from pathlib import Path
+
+NICENESS = 10
 
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -19,6 +23,15 @@ def usable_cores() -> int:
 def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
     """The CPU quota in cores; None where there is none."""
     return _quota_v2(cgroup) or _quota_v1(cgroup)
+
+
+def give_way() -> None:
+    """Puts the calling thread behind the engine's, where a thread has a priority of its own.
+
+    The engine's threads wait for each other at every layer: what holds one of them up holds up all.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _quota_v2(cgroup: Path) -> float | None:

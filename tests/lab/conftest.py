@@ -51,26 +51,10 @@ def snapshot() -> Callable[[Path], dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def imagenet_model():
-    """Keras' ResNet50 with its 1000 classes, seeded, calibrated, and as decided as a trained one."""
-    from keras_models import keras, pixels
+    """Keras' ResNet50 with its 1000 classes and made-up weights."""
+    from keras_models import imagenet_classifier
 
-    keras.utils.set_random_seed(21)
-    model = keras.applications.ResNet50(weights=None)
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for norm in norms:
-        if norm.name.endswith("_3_bn"):
-            norm.gamma.assign(0.1 * norm.gamma)
-        norm.momentum = 0.0
-    inputs = keras.applications.resnet50.preprocess_input(pixels(8, side=224).astype("float32"))
-    model(inputs, training=True)
-    pooled = keras.Model(model.inputs[0], model.get_layer("avg_pool").output)(inputs).numpy()
-    kernel = np.random.default_rng(21).normal(size=(2048, 1000)).astype("float32")
-    # what all pictures share would drown what tells them apart
-    common = pooled.mean(axis=0) / np.linalg.norm(pooled.mean(axis=0))
-    kernel -= np.outer(common, common @ kernel)
-    kernel *= 3 / (pooled @ kernel).std()
-    model.layers[-1].set_weights([kernel, np.linspace(-1, 1, 1000)])
-    return model
+    return imagenet_classifier()
 
 
 @pytest.fixture(scope="session")

@@ -94,14 +94,20 @@ def test_a_free_engine_adds_no_waiting(new_batcher):
     assert statistics.median(waited) < 0.02
 
 
-def test_an_engine_that_gets_free_takes_what_is_queued_up_to_the_batch_size(new_batcher):
-    batcher, base = new_batcher(max_batch_size=8), backbone(HeldBackbone())
+@pytest.mark.parametrize(
+    ("max_batch_size", "sizes"),
+    [(8, [8, 8, 2, 1]), (6, [6, 6, 6, 1]), (3, [3] * 6 + [1]), (1, [1] * 19)],
+)
+def test_an_engine_that_gets_free_takes_what_is_queued_in_batches_of_a_warm_size(
+    new_batcher, max_batch_size, sizes
+):
+    batcher, base = new_batcher(max_batch_size), backbone(HeldBackbone())
     hold(batcher, base)
     jobs = [job(head("gap", on=base)) for _ in range(19)]
     submit(batcher, *jobs)
     base.network.release.set()
     answers(*jobs)
-    assert base.network.sizes == [1, 8, 8, 3]
+    assert base.network.sizes == [1, *sizes]
 
 
 def test_jobs_that_are_queued_together_run_oldest_first(new_batcher):
@@ -320,14 +326,14 @@ def test_a_head_that_raises_fails_only_the_jobs_that_asked_for_it(new_batcher):
     gap, broken = head("gap", on=base), head("broken", BrokenHead(), on=base)
     hold(batcher, base)
     well, ill, both = job(gap, colour="green"), job(broken), job(broken, gap)
-    submit(batcher, ill, well, both)
+    submit(batcher, ill, well, both, job(gap))
     base.network.release.set()
     [answer] = answers(well)
     assert likeliest(answer["gap"]) == "green"
     for one in (ill, both):
         with pytest.raises(EngineFailed):
             one.done.result(PATIENCE_S)
-    assert base.network.sizes == [1, 3]
+    assert base.network.sizes == [1, 4]
 
 
 class ShortHead(EchoHead):

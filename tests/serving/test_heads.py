@@ -23,7 +23,7 @@ from fakes import (
 
 from service.errors import HeadUnavailable, NotReady, UnknownHead, VersionError
 from service.serving.engines import open_engine
-from service.serving.heads import Heads
+from service.serving.heads import Heads, batch_sizes
 from service.serving.rebuild import compile_in_child
 from service.store.card import Backbone, Golden, Structure
 from service.store.layout import CARD, MANIFEST, MODEL, Store
@@ -207,14 +207,21 @@ def test_heads_whose_backbone_differs_do_not_share(store):
     assert heads.get("gap").backbone is not heads.get("flatten").backbone
 
 
-def test_every_batch_size_is_warm_before_a_head_serves(store):
+def test_every_batch_size_there_will_be_is_warm_before_a_head_serves(store):
     heads = load(store)
     gap = heads.get("gap")
-    assert gap.network.sizes == [1, 1, 2, 3, 4]
+    assert gap.network.sizes == [1, 1, 2, 3, 4], "any number of a batch's rows may be for this head"
     assert {batch.shape[1:] for batch in gap.network.batches} == {(1, 1, 3)}
-    assert gap.backbone.network.sizes[:5] == [1, 1, 2, 3, 4]
+    assert gap.backbone.network.sizes[:4] == [1, 1, 2, 4]
     assert {batch.shape[1:] for batch in gap.backbone.network.batches} == {(8, 8, 3)}
     assert gap.backbone.network.sizes.count(MAX_BATCH_SIZE) == 1, "shared, and yet warmed twice"
+
+
+@pytest.mark.parametrize(
+    ("largest", "sizes"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])]
+)
+def test_batch_sizes_are_powers_of_two_and_the_largest(largest, sizes):
+    assert batch_sizes(largest) == sizes
 
 
 def remove_card(store):

@@ -1,8 +1,11 @@
 import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.serving.threads import available_cores
+from service.serving.threads import NICENESS, available_cores, give_way
 
 HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 CORES = len(os.sched_getaffinity(0)) if HAS_AFFINITY else os.cpu_count()
@@ -74,3 +77,14 @@ def test_affinity_counts(tmp_path):
         assert available_cores(v2(tmp_path, "400000 100000\n")) == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere priority is the whole process's")
+def test_a_thread_that_gives_way_lowers_its_own_priority_and_no_other():
+    def priority():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = priority()
+    with ThreadPoolExecutor(1, initializer=give_way) as pool:
+        assert pool.submit(priority).result() == before + NICENESS
+    assert priority() == before

@@ -1,0 +1,130 @@
+"""`make bench`: measures the figures of the README's table on this machine, and prints that table.
+
+usage: PYTHONPATH=tests python -m bench [ROUNDS]    (default 10, 70 s each; let nothing else run)
+
+Whatever is compared is measured in turns within each round, so that a machine that drifts or is busy
+moves both sides of a ratio alike; the table has the median of the rounds.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from bench import picture, stores
+from bench.figures import Figures
+from bench.measure import InProcess, load, report, seconds_to_ready
+from process import resident_mb, serving
+
+from service.benchmark import machine
+from service.progress import track
+
+ROUNDS = 10
+STARTS = 7
+CLIENTS = 16
+REQUESTS = 500
+FOLDER = Path(sys.prefix)
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    demo, thousand = stores.demo(FOLDER), stores.thousand(FOLDER)
+    figures = Figures()
+    with tempfile.TemporaryDirectory() as folder:
+        body = Path(folder) / "picture.jpg"
+        body.write_bytes(picture.jpeg())
+        alone = InProcess(thousand, "gap")
+        quiet = ("--log-level", "warning")
+        with serving(thousand, *quiet) as one, serving(demo, *quiet) as two:
+            for _ in track(range(rounds), rounds, "Measuring"):
+                one_backbone(figures, alone, one.url, body)
+                sharing(figures, two.url, body)
+        start(figures, demo)
+        memory(figures, demo, body)
+    for classes in (1000, 10):
+        heads(figures, classes)
+    here = machine.describe()
+    versions = ", ".join(f"{name} {here.versions[name]}" for name in ("python", "openvino"))
+    print(f"{here.cpu}, {here.cores} cores; {versions}; {rounds} rounds; ", end="")
+    print(f"{len(picture.jpeg()) / 1e3:.0f} KB JPEG of {picture.SIZE[0]}x{picture.SIZE[1]}\n")
+    print(figures.table())
+    if missed := figures.missed():
+        print(f"\nshort of the target: {'; '.join(missed)}")
+
+
+def one_backbone(figures: Figures, alone: InProcess, url: str, body: Path) -> None:
+    """The server against the engine and the decoder that it uses, 1000 classes, both ways to decode."""
+    throughput = []
+    urls = {decode: f"{url}/predict?head={head}" for decode, head in stores.THOUSAND.items()}
+    for decode, target in urls.items():
+        decode_ms = alone.decode_ms(body.read_bytes(), decode, 0.5)
+        call_ms = np.median(alone.latencies_ms(1, 1.5))
+        single = load([target], 1, 3, body)
+        engine = alone.latencies_ms(8, 3)
+        many = load([target], CLIENTS, 8, body)
+        throughput.append(many.per_second())
+        figures.add(
+            single.outside(), f"outside decode and inference, one client, p50, {decode}", "ms", 2.5
+        )
+        figures.add(
+            single.p(50) / (decode_ms + call_ms),
+            f"one client, p50 / (decode + engine at batch 1), {decode}",
+            at_most=1.15,
+        )
+        figures.add(
+            throughput[-1] / (8e3 / engine.mean()),
+            f"throughput, 16 clients / engine at batch 8, {decode}",
+            at_least={"scaled": 0.9, "exact": 0.8}[decode],
+        )
+        mean_ms = CLIENTS / throughput[-1] * 1e3
+        figures.add(
+            many.p(95) / mean_ms, f"p95 at 16 clients / (16 / throughput), {decode}", at_most=1.25
+        )
+    both = load(list(urls.values()), CLIENTS, 6, body)
+    figures.add(
+        both.per_second() / np.mean(throughput), "half the clients on each of two backbones / on one"
+    )
+
+
+def sharing(figures: Figures, url: str, body: Path) -> None:
+    """Two heads on one backbone, 16 classes."""
+    flatten, gap = (f"{url}/predict?head={head}" for head in ("flatten", "gap"))
+    one_head = load([flatten], CLIENTS, 6, body).per_second()
+    halves = load([flatten, gap], CLIENTS, 6, body).per_second()
+    name = "half the clients on each of two sharing heads / on one"
+    figures.add(halves / one_head, name, at_least=0.95)
+    slower = max(load([head], 1, 2, body).p(50) for head in (flatten, gap))
+    both = load([f"{url}/compare"], 1, 2, body).p(50)
+    figures.add(both / slower, "/compare on two sharing heads / the slower alone, p50", at_most=1.15)
+
+
+def start(figures: Figures, store: stores.Store) -> None:
+    """`serve` on a store that is compiled."""
+    for _ in range(STARTS):
+        figures.add(seconds_to_ready(store), "serve, demo store, process start to ready", "s", 2.5)
+
+
+def memory(figures: Figures, store: stores.Store, body: Path) -> None:
+    """`serve` after requests for both heads."""
+    with serving(store, "--log-level", "warning") as server:
+        urls = [f"{server.url}/predict?head={head}" for head in ("flatten", "gap")]
+        answered = 0
+        while answered < REQUESTS:
+            answered += len(load(urls, CLIENTS, 5, body).latency)
+        name = "resident memory of serve, demo store, after 500 requests at 16 clients"
+        figures.add(resident_mb(server), name, "MB", 500)
+
+
+def heads(figures: Figures, classes: int) -> None:
+    """What `resnet-heads benchmark` says of a GAP and a Flatten head that compute the same."""
+    told = report(stores.pair(FOLDER, classes), 60)
+    for ratio in told["ratios"]:
+        name = f"flatten / gap, {classes} classes, batch {ratio['batch_size']}, latency"
+        for value in (ratio["low"], ratio["ratio"], ratio["high"]):
+            figures.add(value, name)
+    lighter, heavier = (head["memory"]["resident_mb"] for head in told["heads"])
+    figures.add(heavier - lighter, f"flatten - gap, {classes} classes, resident memory", "MB")
+
+
+if __name__ == "__main__":
+    main()

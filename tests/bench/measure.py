@@ -1,0 +1,107 @@
+"""What is measured, a turn at a time. Each function returns plain numbers; figures.py compares them."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+from live import wait_until
+from process import serving
+
+from service.serving import image
+from service.serving.engines import open_engine
+from service.serving.threads import available_cores
+from service.store.card import Input
+from service.store.layout import Store
+
+CLIENT = Path(__file__).with_name("client.py")
+SETTLING_S = 1.0  # clients start all at once; what comes after that is steady
+MAX_PIXELS = 50_000_000
+
+
+@dataclass(frozen=True)
+class Load:
+    """What clients saw: when each answer came, in seconds; the rest in ms, (requests,) each."""
+
+    finished_s: np.ndarray
+    latency: np.ndarray
+    decode: np.ndarray
+    queue: np.ndarray
+    inference: np.ndarray
+    total: np.ndarray
+
+    def per_second(self) -> float:
+        """Answers a second: the slope of their count, which batches at the edges do not bend."""
+        return float(np.polyfit(np.sort(self.finished_s), np.arange(len(self.finished_s)), 1)[0])
+
+    def p(self, percent: float) -> float:
+        """A percentile of the latency."""
+        return float(np.percentile(self.latency, percent))
+
+    def outside(self) -> float:
+        """The median of what is neither decoding nor inference."""
+        return float(np.median(self.latency - self.decode - self.inference))
+
+
+def load(urls: Sequence[str], clients: int, seconds: float, body: Path) -> Load:
+    """Closed-loop clients in a process of their own; the first second is left out."""
+    command = [sys.executable, CLIENT, str(seconds + SETTLING_S), str(clients), body, *urls]
+    done = subprocess.run(command, capture_output=True, timeout=seconds + 60, check=True)
+    answers = np.array(json.loads(done.stdout))
+    return Load(*answers[answers[:, 0] > answers[:, 0].max() - seconds].T)
+
+
+class InProcess:
+    """One head on the engine, and decoding, in this process."""
+
+    def __init__(self, store: Store, head: str) -> None:
+        card = store.read_card(head, 1)
+        engine = open_engine("openvino", available_cores())
+        self._spec: Input = card.input
+        self._backbone, self._head = (
+            engine.open(store.compiled(digest, engine.name))
+            for digest in (card.backbone.digest, card.structure.digest)
+        )
+        self.latencies_ms(8, 0.1)
+        self.latencies_ms(1, 0.1)
+
+    def latencies_ms(self, batch_size: int, seconds: float) -> np.ndarray:
+        """Of calls at that batch size, until the time is over."""
+        shape = (batch_size, self._spec.height, self._spec.width, 3)
+        batch = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        return _repeat(lambda: self._head(self._backbone(batch)), seconds)
+
+    def decode_ms(self, file: bytes, decode: str, seconds: float) -> float:
+        """The median time to decode."""
+        spec = self._spec.model_copy(update={"decode": decode})
+        return float(np.median(_repeat(lambda: image.decode(file, spec, MAX_PIXELS), seconds)))
+
+
+def _repeat(call, seconds: float) -> np.ndarray:
+    taken, end = [], time.perf_counter() + seconds
+    while (started := time.perf_counter()) < end:
+        call()
+        taken.append(1e3 * (time.perf_counter() - started))
+    return np.array(taken)
+
+
+def seconds_to_ready(store: Store) -> float:
+    """From the start of `resnet-heads serve` until /readyz says so."""
+    with httpx.Client() as client:
+        started = time.perf_counter()
+        with serving(store) as server:
+            wait_until(lambda: client.get(f"{server.url}/readyz").is_success)
+            return time.perf_counter() - started
+
+
+def report(store: Store, seconds: float) -> dict:
+    """What `resnet-heads benchmark --json` says of a store."""
+    command = [sys.executable, "-m", "service", "benchmark", "--json", "--store-dir", store.root]
+    command += ["--seconds", str(seconds)]
+    done = subprocess.run(command, capture_output=True, timeout=seconds + 60, check=True)
+    return json.loads(done.stdout)
