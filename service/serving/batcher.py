@@ -131,7 +131,7 @@ class Batcher:
             queue = self._queues.setdefault(job.backbone, [])
             bisect.insort(queue, job, key=lambda queued: queued.number)
             self._changed.notify()
-            if self._thread.ident is None:  # the first job there is
+            if self._thread.ident is None and not self._is_closed:  # the first job there is
                 self._thread.start()
 
     def close(self) -> None:

@@ -31,7 +31,8 @@ def give_way() -> None:
     The engine's threads wait for each other at every layer: what holds one of them up holds up all.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
 
 
 def _quota_v2(cgroup: Path) -> float | None:

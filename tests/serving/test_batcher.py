@@ -446,3 +446,10 @@ def test_a_storm_of_clients_that_leave_fail_and_expire_leaves_nothing_behind(new
         one.join(3 * PATIENCE_S)
     assert not any(one.is_alive() for one in clients)
     assert wrong == []
+
+
+def test_a_job_that_comes_after_the_end_starts_no_thread():
+    batcher, late = Batcher(8, 64), job(head("gap"))
+    batcher.close()
+    batcher.put(late)
+    assert not any(thread.name == "engine" for thread in threading.enumerate())

@@ -86,5 +86,5 @@ def test_a_thread_that_gives_way_lowers_its_own_priority_and_no_other():
 
     before = priority()
     with ThreadPoolExecutor(1, initializer=give_way) as pool:
-        assert pool.submit(priority).result() == before + NICENESS
+        assert pool.submit(priority).result() == min(19, before + NICENESS)
     assert priority() == before
