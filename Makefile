@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test check bench openapi lock image-check
+.PHONY: help run test test-slow check bench openapi lock image-check
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -16,8 +16,11 @@ run: $(INSTALLED)  ## install, fill the store if it is empty, measure once, and 
 	@$(BIN)/resnet-heads benchmark --if-missing || echo 'Not measured; serving all the same.' >&2
 	@exec $(BIN)/resnet-heads serve
 
-test: $(INSTALLED)  ## install, and run every test
-	$(BIN)/pytest
+test: $(INSTALLED)  ## install, and run the tests, but those marked slow
+	$(BIN)/pytest -m 'not slow'
+
+test-slow: $(INSTALLED)  ## the others: training, int8, a server's memory over 2,000 requests
+	$(BIN)/pytest -m slow
 
 check: $(INSTALLED)  ## style, types, layers, and that no generated file is stale
 	$(BIN)/ruff check
@@ -25,8 +28,8 @@ check: $(INSTALLED)  ## style, types, layers, and that no generated file is stal
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(INSTALLED)  ## measure the figures in the README (20 minutes; let nothing else run)
-	@PYTHONPATH=tests $(BIN)/python -m bench $(ROUNDS)
+bench: $(INSTALLED)  ## measure the figures in the README (40 minutes; let nothing else run)
+	@PYTHONPATH=tests $(BIN)/python -m bench $(or $(PART),all) $(ROUNDS)
 
 openapi: $(INSTALLED)  ## write openapi.yaml anew from the code
 	$(BIN)/python tests/openapi_document.py > openapi.yaml.new
@@ -36,12 +39,12 @@ image-check: $(INSTALLED)  ## build the container, and run it as a cluster would
 	@test -d $(VENV)/demo_store || $(BIN)/resnet-heads init --weights demo --store-dir $(VENV)/demo_store
 	@tests/image/check.sh $(VENV)/demo_store
 
-# The locks hold the hashes of every platform's files. -serve is without TensorFlow, -build makes the wheel.
+# The locks hold the hashes of every platform's files. -serve is without what only lab/ uses, -build makes the wheel.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 lock: $(INSTALLED)  ## resolve both lock files anew
 	$(LOCK) --upgrade --all-extras pyproject.toml -o requirements.lock
-	printf 'tensorflow; python_version < "3"\nkeras; python_version < "3"\n' > $(VENV)/without
+	printf '%s; python_version < "3"\n' tensorflow keras nncf scikit-learn scipy > $(VENV)/without
 	$(LOCK) --constraint requirements.lock --override $(VENV)/without pyproject.toml -o requirements-serve.lock
 	echo hatchling | $(LOCK) --constraint requirements.lock - -o requirements-build.lock
 

@@ -6,29 +6,27 @@ import math
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import uvicorn
 from pydantic import ValidationError
 
 from service.app import create_app, open_bench, open_store
+from service.arguments import parser
 from service.benchmark.children import Children
 from service.benchmark.plan import Plan, cards_in
 from service.errors import CommandError, ServiceError
 from service.progress import say, timed
 from service.serving.engines import choose_engine
 from service.settings import Settings
-from service.store.card import Card, Decode, Preprocessing, Resize
+from service.store.card import Card
 
 EXAMPLE = Path("examples/red-top-left.jpg")
-ENVIRONMENT_ONLY = {"api_keys", "admin_key"}
 
 
 def main() -> None:
     """Runs the command of sys.argv and exits with its code: 0 done, 2 refused, 130 interrupted."""
-    arguments = _parser().parse_args()
+    arguments = parser(COMMANDS).parse_args()
     try:
         arguments.run(arguments)
     except ServiceError as exc:
@@ -38,6 +36,8 @@ def main() -> None:
         sys.exit(_refuse(f"setting {first['loc'][0]}: {first['msg']}."))
     except OSError as exc:
         sys.exit(_refuse(f"{exc.filename or 'The system'}: {exc.strerror}."))
+    except ModuleNotFoundError as exc:
+        sys.exit(_refuse(f"This command needs {exc.name}, which is not installed here."))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -45,60 +45,6 @@ def main() -> None:
 def _refuse(reason: str) -> int:
     say(f"resnet-heads: {reason}")
     return 2
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "resnet-heads", description="Serve ResNet50 heads, and fill their store."
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(
-        name: str, run: Callable[[argparse.Namespace], None], text: str
-    ) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)
-        added.set_defaults(run=run)
-        return added
-
-    serve = command("serve", _serve, "serve the heads of the store")
-    for name, field in Settings.model_fields.items():
-        if name not in ENVIRONMENT_ONLY:
-            serve.add_argument(_flag(name), metavar="X", help=f"{field.description} [{field.default}]")
-
-    init = command("init", _init, "fill an empty store with a gap and a flatten head")
-    init.add_argument(
-        "--weights", help="imagenet, demo, or the path of a full keras.applications weights file"
-    )
-    init.add_argument("--if-empty", action="store_true", help="do nothing where the store has heads")
-
-    importing = command("import", _import, "publish a saved Keras 3 model as a head")
-    importing.add_argument("file", type=Path, metavar="FILE.keras")
-    importing.add_argument("--head", required=True, help="name of the head")
-    importing.add_argument("--labels", required=True, type=Path, help="text file, a label a line")
-    importing.add_argument("--size", type=int, help="input side, for a model that takes any")
-    importing.add_argument("--preprocessing", choices=get_args(Preprocessing))
-    importing.add_argument("--resize", choices=get_args(Resize))
-    importing.add_argument("--decode", choices=get_args(Decode), default="exact")
-
-    compiling = command(
-        "compile", _compile, "derive the files that an engine opens from a version's model"
-    )
-    compiling.add_argument("head")
-    compiling.add_argument("--version", type=int, help="default: the newest")
-    compiling.add_argument("--engine", choices=("openvino", "keras"), default="openvino")
-
-    benchmark = command("benchmark", _benchmark, "measure latency and memory of each head")
-    benchmark.add_argument("--heads", type=_names, metavar="A,B", help="default: all in the store")
-    benchmark.add_argument("--engines", type=_names, metavar="E,..", help="default: the one that serves")
-    benchmark.add_argument("--batch-sizes", type=_names, metavar="N,..", help="default: 1,8")
-    benchmark.add_argument("--seconds", metavar="N", help="for the whole run; default: 20")
-    benchmark.add_argument("--json", action="store_true", help="print the report, not a table")
-    benchmark.add_argument(
-        "--if-missing", action="store_true", help="do nothing where this host has a report"
-    )
-    for added in (init, importing, compiling, benchmark):
-        added.add_argument("--store-dir", help="the model store")
-    return parser
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -154,6 +100,17 @@ def _import(arguments: argparse.Namespace) -> None:
     _tell(import_model(open_store(_settings(arguments)), arguments.file, Wishes(**wishes)))
 
 
+def _train(arguments: argparse.Namespace) -> None:
+    from service.lab.head_spec import parse
+    from service.lab.train import Wishes, train
+
+    arguments.heads = tuple(map(parse, arguments.heads))
+    given = {name: getattr(arguments, name) for name in Wishes.__dataclass_fields__}
+    wishes = Wishes(**{name: value for name, value in given.items() if value is not None})
+    for card in train(open_store(_settings(arguments)), arguments.folder, wishes):
+        _tell(card)
+
+
 def _compile(arguments: argparse.Namespace) -> None:
     store = open_store(_settings(arguments))
     versions = store.versions(arguments.head)
@@ -162,6 +119,15 @@ def _compile(arguments: argparse.Namespace) -> None:
     from service.lab.recompile import recompile
 
     recompile(store, arguments.head, arguments.version or versions[0], arguments.engine)
+
+
+def _quantize(arguments: argparse.Namespace) -> None:
+    store = open_store(_settings(arguments))
+    cards = cards_in(store, list(dict.fromkeys(arguments.heads)))
+    from service.lab.quantize import quantize
+
+    for card in quantize(store, cards, arguments.images, arguments.max_drop):
+        _tell(card)
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
@@ -183,6 +149,18 @@ def _benchmark(arguments: argparse.Namespace) -> None:
         show(report)
 
 
+def _study(arguments: argparse.Namespace) -> None:
+    from service.study.page import write
+    from service.study.study import compare
+    from service.study.table import show
+
+    study = compare(open_bench(_settings(arguments)))
+    show(study)
+    if arguments.html:
+        write(study, arguments.html)
+        say(f"Written: {arguments.html}")
+
+
 def _tell(card: Card) -> None:
     """What was published, and the assumptions that it rests on."""
     megabytes = card.structure.weight_bytes / 1e6
@@ -191,6 +169,10 @@ def _tell(card: Card) -> None:
         parts = {"accuracy": card.training.accuracy} | card.training.accuracy_by
         scores = ", ".join(f"{name} {value:.0%}" for name, value in parts.items())
         print(f"  on {card.training.images_test} held-out pictures: {scores}")
+    if made := card.quantization:
+        accuracy = f"{made.accuracy_before:.1%} before, {made.accuracy_after:.1%} after"
+        print(f"  int8 backbone of {made.weight_bytes / 1e6:.1f} MB; accuracy: {accuracy}")
+        print(f"  the same answer for {made.agreement:.1%} of {made.images_test} held-out pictures")
     for note in card.notes:
         print(f"  {note}")
 
@@ -201,9 +183,13 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+COMMANDS = {
+    "serve": _serve,
+    "init": _init,
+    "import": _import,
+    "compile": _compile,
+    "train": _train,
+    "quantize": _quantize,
+    "benchmark": _benchmark,
+    "study": _study,
+}

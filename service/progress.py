@@ -5,7 +5,7 @@ It imports rich when there is something to show: a server starts sooner without.
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -36,6 +36,18 @@ def track(steps: Iterable[T], total: int, doing: str) -> Iterator[T]:
         if time.monotonic() - told > LINE_EVERY_S:
             told = time.monotonic()
             say(f"{doing}: {done} of {total}")
+
+
+def finish(steps: Generator[None, None, T], total: int, doing: str) -> T:
+    """What `steps` returns, showing how far it is: it yields after each of `total` steps."""
+    returned: list[T] = []
+
+    def run() -> Iterator[None]:
+        returned.append((yield from steps))
+
+    for _ in track(run(), total, doing):
+        pass
+    return returned[0]
 
 
 @contextmanager

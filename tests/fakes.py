@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from service.serving.heads import Heads, HeadStatus, LoadedBackbone, LoadedHead
-from service.store.card import Backbone, Card, Golden, Input, Output, Structure
+from service.store.card import Backbone, Card, Golden, Input, Output, Quantization, Structure
 from service.store.layout import MODEL, Store
 from service.store.publish import publish_compiled, publish_version, staged
 
@@ -207,6 +207,25 @@ def card(name: str = "gap", **changes) -> Card:
         "golden": Golden.model_construct(image=picture("red"), probabilities=(1.0, 0.0, 0.0)),
     }
     return Card(**(fields | changes))
+
+
+def quantization(**changes) -> Quantization:
+    """That of an int8 head; `changes` are fields."""
+    fields = {
+        "source_head": "gap",
+        "source_version": 1,
+        "files": {},
+        "built_with": "fakes 1",
+        "weight_bytes": 25,
+        "images_calibration": 4,
+        "images_test": 2,
+        "data": "0" * 64,
+        "accuracy_before": 1.0,
+        "accuracy_after": 0.5,
+        "agreement": 0.5,
+        "max_drop": 50.0,
+    }
+    return Quantization(**(fields | changes))
 
 
 def picture(colour: str | tuple[int, int, int] = "red", size=(SIDE, SIDE), kind="PNG") -> bytes:

@@ -43,4 +43,4 @@ def test_the_serving_lock_is_the_whole_one_without_tensorflow():
     assert serve < whole
     names = {pin.partition("==")[0] for pin in serve}
     assert "openvino" in names
-    assert not names & {"tensorflow", "keras", "h5py", "pytest"}
+    assert not names & {"tensorflow", "keras", "nncf", "h5py", "pytest"}

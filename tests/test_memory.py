@@ -9,8 +9,11 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 from PIL import Image
 from process import resident_mb, serving
+
+pytestmark = pytest.mark.slow
 
 FIRST, THEN = 200, 2000
 ALLOWED_MB = 20

@@ -1,6 +1,5 @@
 """What the README prints is run as printed; only the port is another."""
 
-import argparse
 import json
 import os
 import re
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 from process import serving
 
-from service.cli import _parser
+from service import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -89,6 +88,15 @@ def test_the_import_lines_work_as_printed(folder):
     ]
 
 
+def test_the_study_line_works_as_printed(folder, demo_store):
+    (folder / "model_store").symlink_to(demo_store.root)
+    (line,) = (line for line in COMMANDS if line.startswith("resnet-heads study"))
+    told = shell(line, folder)
+    for head in ("flatten", "gap"):
+        assert f"{head} v1" in told
+    assert "<!doctype html>" in (folder / "study.html").read_text()
+
+
 def test_the_demo_scores_what_the_readme_says(demo_store):
     for head in ("flatten", "gap"):
         training = demo_store.read_card(head, 1).training
@@ -110,8 +118,5 @@ def test_the_answer_printed_has_the_fields_of_a_real_one(folder, demo_store):
 
 
 def test_every_command_is_in_the_readme():
-    (commands,) = (
-        action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
-    )
-    for name in commands.choices:
+    for name in cli.COMMANDS:
         assert f"resnet-heads {name}" in README, name

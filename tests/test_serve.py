@@ -75,7 +75,7 @@ app = create_app(Settings(store_dir={str(small_store.root)!r}, engine="openvino"
 with running(app) as url:
     wait_until(lambda: httpx.get(url + "/readyz").status_code == 200)
     assert httpx.post(url + "/predict", content=picture()).status_code == 200
-print(sorted({{"tensorflow", "keras", "service.lab", "openvino"}} & set(sys.modules)))
+print(sorted({{"tensorflow", "keras", "nncf", "service.lab", "openvino"}} & set(sys.modules)))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False

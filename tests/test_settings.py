@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.cli import ENVIRONMENT_ONLY, _parser
+from service.arguments import ENVIRONMENT_ONLY, parser
+from service.cli import COMMANDS
 from service.settings import Settings
 
 README = (Path(__file__).parents[1] / "README.md").read_text().split("## Settings")[1].split("## ")[0]
@@ -27,7 +28,7 @@ def test_the_readme_names_no_setting_that_is_gone():
 
 @pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - ENVIRONMENT_ONLY))
 def test_every_setting_but_secrets_is_a_flag_of_serve(name):
-    arguments = _parser().parse_args(["serve", f"--{name.replace('_', '-')}", "1"])
+    arguments = parser(COMMANDS).parse_args(["serve", f"--{name.replace('_', '-')}", "1"])
     assert getattr(arguments, name) == "1"
 
 

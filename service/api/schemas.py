@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from service.serving.batcher import Deadline
 from service.serving.classifier import Classified, rank
 from service.serving.heads import HeadStatus, LoadedHead
-from service.store.card import Backbone, Input, Origin, Output, Structure, Training
+from service.store.card import Backbone, Input, Origin, Output, Quantization, Structure, Training
 
 DEFAULT_TOP_K = 5
 
@@ -101,6 +101,7 @@ class HeadCard(BaseModel):
     structure: Structure
     parameters: int = Field(description="backbone and head together")
     training: Training | None
+    quantization: Quantization | None
     notes: list[str]
     shares_with: list[str] = Field(description="heads on the same backbone in memory")
 
@@ -184,8 +185,9 @@ def _head_card(head: LoadedHead, serving: dict[str, LoadedHead], engine: str) ->
     sharing = [
         name for name, other in serving.items() if other.backbone is head.backbone and other is not head
     ]
+    same = ("version", "origin", "input", "output", "training", "quantization")
     return HeadCard(
-        **{name: getattr(card, name) for name in ("version", "origin", "input", "output", "training")},
+        **{name: getattr(card, name) for name in same},
         engine=engine,
         labels=list(card.labels),
         backbone=card.backbone,

@@ -51,6 +51,8 @@ class Bench:
         BadParameter, BenchmarkRunning, HeadUnavailable, TooLittleMemory, or BenchmarkFailed.
         """
         subjects = Subject.every(cards, plan.engines or [engine])
+        if plan.heads is None:
+            subjects = [subject for subject in subjects if subject.is_runnable()] or subjects
         if any(subject.engine == "keras" for subject in subjects) and not has_tensorflow():
             raise BadParameter("engines: keras needs TensorFlow, which is not installed.")
         if not self._running.acquire(blocking=False):

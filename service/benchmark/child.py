@@ -30,12 +30,12 @@ class Work:
     """A task in hand."""
 
     def __init__(self, task: Task) -> None:
-        self._task = task
         self._store = Store(Path(task.store_dir), Path(task.cache_dir))
+        self._card = self._store.card(task.head, task.version)
         self._engine = open_engine(task.engine, task.threads)
-        rng = np.random.default_rng(SEED)
+        rng, shape = np.random.default_rng(SEED), (self._card.input.height, self._card.input.width, 3)
         self._batches = {
-            size: rng.integers(0, 256, (size, *task.input_shape), np.uint8) for size in task.batch_sizes
+            size: rng.integers(0, 256, (size, *shape), np.uint8) for size in task.batch_sizes
         }
 
     def answer(self, order: Order) -> Answer:
@@ -48,7 +48,7 @@ class Work:
 
     def _load(self) -> Loaded:
         started = time.perf_counter()
-        self._backbone, self._head = self._open(self._task.backbone), self._open(self._task.head)
+        self._backbone, self._head = self._open_backbone(), self._open_head()
         load_ms = _ms_since(started)
         first_call_ms = tuple(self._call(batch) for batch in self._batches.values())
         for batch in self._batches.values():
@@ -68,13 +68,13 @@ class Work:
             scale = Scale()
         except OSError:
             return Growth(reason=NOT_TOLD)
-        backbone = self._open(self._task.backbone)
+        backbone = self._open_backbone()
         for batch in self._batches.values():
             backbone(batch)
         with_backbone = scale.growth()
-        head = self._open(self._task.head)
+        head = self._open_head()
         for batch in self._batches.values():
-            head(np.zeros((len(batch), *self._task.feature_shape), np.float32))
+            head(np.zeros((len(batch), *self._card.backbone.feature_shape), np.float32))
         grown, peak = scale.growth(), scale.peak_bytes()
         return Growth(
             resident_mb=grown.total / 1e6,
@@ -85,8 +85,11 @@ class Work:
             reason="an older peak hides peak_mb" if peak is None else None,
         )
 
-    def _open(self, digest: str) -> Network:
-        return self._engine.open(self._store.compiled(digest, self._task.engine))
+    def _open_backbone(self) -> Network:
+        return self._engine.open(self._store.backbone_of(self._card, self._engine.name))
+
+    def _open_head(self) -> Network:
+        return self._engine.open(self._store.head_of(self._card, self._engine.name))
 
     def _call(self, batch: NDArray[np.uint8]) -> float:
         started = time.perf_counter()

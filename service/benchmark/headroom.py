@@ -36,8 +36,10 @@ def needed_bytes(subject: Subject, batch_size: int) -> float:
 
 
 def weight_bytes(card: Card) -> int:
-    """The float32 weights of backbone and head."""
-    return FLOAT_BYTES * card.backbone.parameters + card.structure.weight_bytes
+    """The weights of backbone and head: float32, but for those of an int8 backbone."""
+    quantized = card.quantization
+    backbone = quantized.weight_bytes if quantized else FLOAT_BYTES * card.backbone.parameters
+    return backbone + card.structure.weight_bytes
 
 
 def available_bytes(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:

@@ -15,16 +15,14 @@ class Message(BaseModel):
 
 
 class Task(Message):
-    """The two compiled networks of a version, on one engine; `input_shape` is that of one image."""
+    """One version of one head, on one engine."""
 
     store_dir: str
     cache_dir: str
     engine: EngineName
     threads: int
-    backbone: str
     head: str
-    input_shape: tuple[int, int, int]
-    feature_shape: tuple[int, int, int]
+    version: int
     batch_sizes: tuple[int, ...]
 
 

@@ -43,6 +43,10 @@ class Subject:
         lightest_first = sorted(cards, key=lambda card: card.structure.weight_bytes)
         return [cls(card, engine) for engine in dict.fromkeys(engines) for card in lightest_first]
 
+    def is_runnable(self) -> bool:
+        """Whether the engine takes this kind of head: an int8 graph is OpenVINO's."""
+        return self.card.quantization is None or self.engine == "openvino"
+
     def differs_in_one(self, other: "Subject") -> bool:
         """Whether a ratio of the two says something: another head or another engine, not both."""
         return (self.card.head == other.card.head) != (self.engine == other.engine)

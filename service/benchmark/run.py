@@ -13,10 +13,12 @@ from service.benchmark.orders import Loaded, Order, Task, Turn
 from service.benchmark.plan import Subject
 from service.benchmark.report import Growth, MeasuredHead, Memory, Ratio
 from service.benchmark.summary import median_ratio, summarise
-from service.errors import HeadUnavailable
-from service.store.layout import MANIFEST, NotCompiled, Store
+from service.errors import BadParameter, HeadUnavailable, VersionError
+from service.store.layout import NotCompiled, NotForEngine, Store
 
 COMMAND = (sys.executable, "-m", "service.benchmark.child")
+
+NETWORK_FILES = "network.*"  # of every engine
 
 ROUNDS = 10  # at least, where the time given allows it
 MIN_TURN_S = 0.05
@@ -54,7 +56,10 @@ class Run:
     on_progress: Callable[[], None] = lambda: None
 
     def weigh(self) -> list[Memory]:
-        """The memory pass. Raises BenchmarkFailed or TimeoutError, as all that follows."""
+        """The memory pass. Raises BadParameter or HeadUnavailable where a subject cannot be opened.
+
+        Raises BenchmarkFailed or TimeoutError, as all that follows.
+        """
         return [self._memory(subject) for subject in self.subjects]
 
     def time(self) -> list[Entrant]:
@@ -96,13 +101,15 @@ class Run:
     def _file_bytes(self, subject: Subject) -> int:
         card, engine = subject.card, subject.engine
         try:
-            digests = (card.backbone.digest, card.structure.digest)
-            folders = [self.store.compiled(digest, engine) for digest in digests]
+            folders = (self.store.backbone_of(card, engine), self.store.head_of(card, engine))
+        except NotForEngine as exc:
+            raise BadParameter(f"engines: {subject}: {exc}") from exc
         except NotCompiled as exc:
             command = f"resnet-heads compile {card.head} --version {card.version} --engine {engine}"
             raise HeadUnavailable(card.head, f"{exc}; run: {command}") from exc
-        files = [path for folder in folders for path in folder.iterdir() if path.name != MANIFEST]
-        return sum(path.stat().st_size for path in files)
+        except VersionError as exc:
+            raise HeadUnavailable(card.head, str(exc)) from exc
+        return sum(file.stat().st_size for folder in folders for file in folder.glob(NETWORK_FILES))
 
     def _enter(self, subject: Subject) -> Entrant:
         child = self._start(subject)
@@ -125,10 +132,8 @@ class Run:
             cache_dir=str(self.store.cache),
             engine=subject.engine,
             threads=self.threads,
-            backbone=card.backbone.digest,
-            head=card.structure.digest,
-            input_shape=(card.input.height, card.input.width, 3),
-            feature_shape=card.backbone.feature_shape,
+            head=card.head,
+            version=card.version,
             batch_sizes=tuple(self.batch_sizes),
         )
         return self.children.start(str(subject), [*self.command, task.model_dump_json()])

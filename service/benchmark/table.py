@@ -1,22 +1,16 @@
 """A report for people: a table on a terminal, plain columns elsewhere."""
 
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from service.benchmark.report import MeasuredHead, Report
-
-MIN_WIDTH = 120  # a narrow terminal breaks lines; figures are never cut
+from service.tables import columns, show_table, wide_console
 
 
 def show(report: Report) -> None:
     """Prints the report to stdout."""
-    console = Console(highlight=False)
-    console.width = max(console.width, MIN_WIDTH)
+    console = wide_console()
     for table in (_latency(report), _memory(report), _ratios(report)):
-        if table.row_count:
-            table.box = box.SIMPLE_HEAD if console.is_terminal else None
-            console.print(table)
+        show_table(console, table)
     for head in report.heads:
         if head.memory.reason:
             console.print(f"{_name(head)[0]}: {head.memory.reason}")
@@ -29,7 +23,7 @@ def show(report: Report) -> None:
 
 def _latency(report: Report) -> Table:
     names = ("batch", "n", "p50 ms", "p90", "p99", "stdev", "images/s", "first ms", "load ms")
-    table = _table("head", "engine", *names)
+    table = columns("head", "engine", *names, left=["engine"])
     for head in report.heads:
         for row in head.latency:
             figures = (
@@ -52,7 +46,9 @@ def _latency(report: Report) -> Table:
 
 def _memory(report: Report) -> Table:
     figures = ("weights", "file", "resident", "anonymous", "file_backed", "peak", "marginal")
-    table = _table("head", "engine", *(f"{name.replace('_', '-')} MB" for name in figures))
+    table = columns(
+        "head", "engine", *(f"{name.replace('_', '-')} MB" for name in figures), left=["engine"]
+    )
     for head in report.heads:
         values = [getattr(head.memory, f"{name}_mb") for name in figures]
         table.add_row(*_name(head), *("-" if value is None else f"{value:.1f}" for value in values))
@@ -60,7 +56,7 @@ def _memory(report: Report) -> Table:
 
 
 def _ratios(report: Report) -> Table:
-    table = _table("ratio of medians", "batch", "ratio", "95 % interval")
+    table = columns("ratio of medians", "batch", "ratio", "95 % interval")
     for row in report.ratios:
         pair = f"{row.head} {row.engine} / {row.to_head} {row.to_engine}"
         interval = "too few rounds" if row.low is None else f"{row.low:.3f} to {row.high:.3f}"
@@ -70,11 +66,3 @@ def _ratios(report: Report) -> Table:
 
 def _name(head: MeasuredHead) -> tuple[str, str]:
     return f"{head.head} v{head.version}", head.engine
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="left" if name == "engine" else "right")
-    return table

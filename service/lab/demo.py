@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -80,7 +81,7 @@ def heads(seed: int = SEED) -> list[DemoHead]:
     keras.utils.set_random_seed(seed)
     classes = np.tile(np.arange(len(LABELS)), TRAIN_PER_CLASS + TEST_PER_CLASS)
     pixels = _pictures(classes, rng)
-    backbone = _calibrated(pixels[:CALIBRATION_PICTURES])
+    backbone = calibrated(pixels[:CALIBRATION_PICTURES])
     data = Data(_features(backbone, pixels), classes, len(LABELS) * TRAIN_PER_CLASS)
     poolings = {
         "gap": keras.layers.GlobalAveragePooling2D(name="avg_pool"),
@@ -94,16 +95,17 @@ def _pictures(classes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[n
     return np.stack([image.decode(file, INPUT, SIDE * SIDE) for file in files])
 
 
-def _calibrated(pixels: NDArray[np.uint8]) -> keras.Model:
-    """ResNet50 with damped residual branches (Goyal et al. 2017, 5.1: the last gamma of each block
-    starts at 0; here 0.1) and the batch statistics of `pixels`."""
-    backbone = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(SIDE, SIDE, 3))
+def calibrated(pixels: NDArray[np.uint8]) -> keras.Model:
+    """ResNet50 without top, with damped residual branches (Goyal et al. 2017, 5.1: the last gamma of
+    each block starts at 0; here 0.1) and the batch statistics of `pixels` (n, height, width, 3)."""
+    backbone = keras.applications.ResNet50(weights=None, include_top=False, input_shape=pixels.shape[1:])
     norms = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
         if norm.name.endswith("_3_bn"):
             norm.gamma.assign(DAMPING * norm.gamma)
         norm.momentum = 0.0
-    backbone(keras.applications.resnet50.preprocess_input(pixels.astype(np.float32)), training=True)
+    values = keras.applications.resnet50.preprocess_input(pixels.astype(np.float32))
+    tf.function(backbone)(values, training=True)  # called directly it would keep 2 GB of activations
     for norm in norms:
         norm.momentum = 0.99
     return backbone

@@ -56,6 +56,20 @@ def from_file(path: Path) -> keras.Model:
     raise CommandError(f"{path.name} does not hold the weights of Keras' ResNet50.")
 
 
+def backbone(full: keras.Model, size: tuple[int, int]) -> keras.Model:
+    """Its part up to the last feature map, for another input size (height, width)."""
+    bare = _backbone(size)
+    features = full.get_layer("conv5_block3_out").output
+    bare.set_weights(keras.Model(full.inputs[0], features).get_weights())
+    return bare
+
+
+def backbone_from(path: Path, size: tuple[int, int]) -> keras.Model:
+    """The same with a weights file of keras.applications, full or notop. Raises CommandError."""
+    bare = _backbone(size)
+    return bare if _loads(bare, path) else backbone(from_file(path), size)
+
+
 def untied(gap: keras.Model) -> keras.Model:
     """The model with Flatten in place of its GAP and its Dense weights, divided by 49, at each position.
 
@@ -68,6 +82,10 @@ def untied(gap: keras.Model) -> keras.Model:
     model = keras.Model(gap.inputs[0], dense(keras.layers.Flatten(name="flatten")(features)))
     dense.set_weights([np.tile(kernel / positions, (positions, 1)), bias])
     return model
+
+
+def _backbone(size: tuple[int, int]) -> keras.Model:
+    return keras.applications.ResNet50(weights=None, include_top=False, input_shape=(*size, 3))
 
 
 def _loads(model: keras.Model, path: Path) -> bool:

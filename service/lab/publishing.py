@@ -1,6 +1,8 @@
 """From a saved model file to a version in the store: split, prove, compile, check, publish."""
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,11 +52,24 @@ class Description:
 
 
 def publish(store: Store, model_file: Path, description: Description) -> Card:
-    """Publishes a saved model as the newest version of a head.
+    """Publishes a saved model as the newest version of a head. Raises what `prepared` does."""
+    with prepared(store, model_file, description) as (folder, card):
+        return publish_version(store, folder, card)
+
+
+@contextlib.contextmanager
+def prepared(store: Store, model_file: Path, description: Description) -> Iterator[tuple[Path, Card]]:
+    """A staged folder and its card for `publish_version`; the folder is gone afterwards if it was not.
 
     Raises CommandError, with the store untouched, when the model cannot be taken, or when an
     engine disagrees with Keras by more than 1e-4 on a probability.
     """
+    with staged(store.root) as folder:
+        yield folder, _fill(store, folder, model_file, description)
+
+
+def _fill(store: Store, folder: Path, model_file: Path, description: Description) -> Card:
+    """Puts the files of a version but its card into `folder`, and its networks into the store."""
     model = load_model(model_file)
     cut = split(model, description.size, description.preprocessing)
     if cut.classes != len(description.labels):
@@ -81,26 +96,25 @@ def publish(store: Store, model_file: Path, description: Description) -> Card:
     _agree("OpenVINO", head(backbone(pixels)), expected)
 
     digests = [compiling.digest_of(graph) for graph in graphs]
-    with staged(store.root) as folder:
-        shutil.copyfile(model_file, folder / MODEL)
-        for graph, digest in zip(graphs, digests, strict=True):
-            compiling.store_openvino(store, graph, digest)
-        card = Card(
-            head=description.head,
-            version=1,
-            created=datetime.now(UTC),
-            model_sha256=sha256_of(folder / MODEL),
-            input=spec,
-            output=cut.output,
-            labels=description.labels,
-            backbone=_backbone(cut, digests[0]),
-            structure=_structure(cut, digests[1]),
-            origin=description.origin,
-            notes=description.notes,
-            training=description.training,
-            golden=golden.choose(files, expected),
-        )
-        return publish_version(store, folder, card)
+    shutil.copyfile(model_file, folder / MODEL)
+    for graph, digest in zip(graphs, digests, strict=True):
+        compiling.store_openvino(store, graph, digest)
+    return Card(
+        head=description.head,
+        version=1,
+        created=datetime.now(UTC),
+        model_sha256=sha256_of(folder / MODEL),
+        model_bytes=model_file.stat().st_size,
+        input=spec,
+        output=cut.output,
+        labels=description.labels,
+        backbone=_backbone(cut, digests[0]),
+        structure=_structure(cut, digests[1]),
+        origin=description.origin,
+        notes=description.notes,
+        training=description.training,
+        golden=golden.choose(files, expected),
+    )
 
 
 def whole(model: keras.Model, cut: Split, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -45,6 +45,7 @@ HEAD_LAYERS = (
 class Split:
     """A model cut in two: uint8 pixels -> features (float32), features -> probabilities."""
 
+    bare: keras.Model  # the backbone as it was saved, without preprocessing in front
     backbone: keras.Model
     head: keras.Model
     preprocessing: Preprocessing
@@ -80,8 +81,10 @@ def split(model: keras.Model, size: tuple[int, int], preprocessing: Preprocessin
     features, tail = _cut(flat.outputs[0])
     output = _output(tail)
     windows = [op for op in tail if isinstance(op, WINDOWS)]
+    bare = keras.Model(flat.inputs[0], features)
     return Split(
-        backbone=_with_preprocessing(keras.Model(flat.inputs[0], features), size, chosen),
+        bare=bare,
+        backbone=_with_preprocessing(bare, size, chosen),
         head=_with_probabilities(keras.Model(features, flat.outputs[0]), output),
         preprocessing=chosen,
         output=output,

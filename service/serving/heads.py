@@ -7,6 +7,7 @@ import logging
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from service.store.layout import NotCompiled, Store
 
 log = logging.getLogger(__name__)
 
-GOLDEN_TOLERANCE = 1e-3
 GOLDEN_MAX_PIXELS = 4_000_000
 MAX_REASON = 300
 LOADING = "Heads are still loading."
@@ -128,8 +128,10 @@ class Heads:
     def _load_version(self, engine: Engine, head: str, version: int) -> LoadedHead:
         card = self._store.read_card(head, version)
         key = (card.backbone.digest, card.input)
-        backbone = self._backbones.get(key) or LoadedBackbone(*key, self._open(engine, card, key[0]))
-        loaded = LoadedHead(card, backbone, self._open(engine, card, card.structure.digest))
+        backbone = self._backbones.get(key) or LoadedBackbone(
+            *key, self._open(engine, card, self._store.backbone_of)
+        )
+        loaded = LoadedHead(card, backbone, self._open(engine, card, self._store.head_of))
         check_golden(loaded)
         if key not in self._backbones:
             pixels = (card.input.height, card.input.width, 3)
@@ -139,13 +141,13 @@ class Heads:
         warm(loaded.network, rows, card.backbone.feature_shape, np.float32)
         return loaded
 
-    def _open(self, engine: Engine, card: Card, digest: str) -> Network:
+    def _open(self, engine: Engine, card: Card, find: Callable[[Card, EngineName], Path]) -> Network:
         try:
-            folder = self._store.compiled(digest, engine.name)
+            folder = find(card, engine.name)
         except NotCompiled as exc:
             log.warning("head %s version %d: %s; compiling it", card.head, card.version, exc)
             self._rebuild(self._store, card.head, card.version, engine.name)
-            folder = self._store.compiled(digest, engine.name)
+            folder = find(card, engine.name)
         return engine.open(folder)
 
 
@@ -157,7 +159,7 @@ def _reason(exc: Exception) -> str:
 
 
 def check_golden(head: LoadedHead) -> None:
-    """Raises VersionError when the golden image's probabilities are not those that Keras gave."""
+    """Raises VersionError when the golden image's probabilities are not the recorded ones."""
     golden = head.card.golden
     try:
         pixels = image.decode(golden.image, head.card.input, GOLDEN_MAX_PIXELS)
@@ -168,10 +170,10 @@ def check_golden(head: LoadedHead) -> None:
     if answer.shape != expected.shape:
         raise VersionError(f"golden check: {answer.size} probabilities for {expected.size} labels.")
     difference = float(np.abs(answer - expected).max())
-    if not difference <= GOLDEN_TOLERANCE:
+    if not difference <= golden.tolerance:
         raise VersionError(
-            f"golden check: probabilities differ from Keras by {difference:.2g}, "
-            f"more than {GOLDEN_TOLERANCE:g}."
+            f"golden check: probabilities differ from the card's by {difference:.2g}, "
+            f"more than {golden.tolerance:g}."
         )
 
 

@@ -64,22 +64,112 @@ class Structure(Part):
     weight_bytes: int
 
 
+class Interval(Part):
+    """A mean with its 95 % interval by Student's t; without one where there is a single value."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class SeedRun(Part):
+    """One training from one seed, and what it scored on the test split."""
+
+    seed: int
+    epochs: int
+    validation_loss: float
+    accuracy: float
+
+
+class Epoch(Part):
+    """One step of the learning curve; losses are cross-entropies in nats."""
+
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+class Shift(Part):
+    """Test pictures moved by so many pixels, edges repeated, each in one of four directions in turn."""
+
+    pixels: int
+    accuracy: float
+    agreement: float = Field(description="top-1 the same as of the picture in its place")
+
+
+class SizePoint(Part):
+    """What training on fewer pictures of each class gave."""
+
+    images_per_class: int
+    accuracy: Interval
+
+
+class Experiment(Part):
+    """How `train` got this head, and its scores on the test split, which no choice has seen.
+
+    Two experiments may be compared image by image where `data` is equal.
+    """
+
+    data: Sha256 = Field(description="over labels, files and splits")
+    backbone: str = Field(description="where its weights are from")
+    fine_tuned_stages: int = 0
+    learning_rate: float
+    weight_decay: float
+    runs: tuple[SeedRun, ...]
+    accuracy: Interval = Field(description="over the seeds")
+    top5: float
+    macro_f1: float
+    log_loss: float
+    calibration_error: float = Field(description="expected, over 15 bins of equal width")
+    truth: tuple[int, ...] = Field(description="classes of the test pictures")
+    predicted: tuple[int, ...] = Field(description="top-1 of this head, in the same order")
+    confusion: tuple[tuple[int, ...], ...] = Field(description="rows: truth; columns: predicted")
+    learning_curve: tuple[Epoch, ...]
+    shifts: tuple[Shift, ...]
+    sizes: tuple[SizePoint, ...] = ()
+    features_seconds: float
+    peak_mb: float = Field(description="most resident memory of the whole command so far")
+
+
 class Training(Part):
     """How the head was trained here, and what it scored on images it had not seen."""
 
     images_train: int
+    images_validation: int = 0
     images_test: int
-    seed: int
-    seconds: float
-    accuracy: float = Field(ge=0, le=1)
+    seed: int = Field(description="that of the weights")
+    seconds: float = Field(description="choosing the settings and training, all seeds")
+    accuracy: float = Field(ge=0, le=1, description="of these weights")
     accuracy_by: dict[str, float] = {}
+    experiment: Experiment | None = None
+
+
+class Quantization(Part):
+    """How `quantize` got the int8 backbone of this head, and what that cost on held-out pictures."""
+
+    source_head: HeadName = Field(description="the float32 head whose own layers this one has")
+    source_version: int
+    files: dict[str, Sha256] = Field(description="the int8 graph, beside the card")
+    built_with: str
+    weight_bytes: int = Field(description="of the int8 backbone")
+    images_calibration: int
+    images_test: int
+    data: Sha256 = Field(description="over labels, files and splits")
+    accuracy_before: float
+    accuracy_after: float
+    agreement: float = Field(description="top-1 the same before and after")
+    max_drop: float = Field(description="in points; a larger fall would have been refused")
 
 
 class Golden(Part):
-    """A small image (PNG, base64) and the probabilities Keras gave for it, in label order."""
+    """A small image (PNG, base64) and the probabilities it must get, in label order, within a tolerance.
+
+    They are Keras' own; of an int8 backbone they are its own where it was made.
+    """
 
     image: Base64Bytes
     probabilities: tuple[float, ...]
+    tolerance: float = Field(1e-3, gt=0, lt=1)
 
 
 class Card(Part):
@@ -90,6 +180,7 @@ class Card(Part):
     version: int = Field(gt=0)
     created: datetime
     model_sha256: Sha256
+    model_bytes: int | None = None
     input: Input
     output: Output
     labels: tuple[str, ...] = Field(min_length=2)
@@ -98,6 +189,7 @@ class Card(Part):
     origin: Origin
     notes: tuple[str, ...] = ()
     training: Training | None = None
+    quantization: Quantization | None = None
     golden: Golden
 
     @model_validator(mode="after")

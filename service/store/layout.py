@@ -1,6 +1,6 @@
 """Where things lie in a store, and what is there. Reads and checks; publish.py writes.
 
-<root>/<head>/<version>/{model.keras,card.json}
+<root>/<head>/<version>/{model.keras,card.json}           and the int8 graph of a quantized head
 <root>/.compiled/<digest>/<engine>/{manifest.json,...}    derived; or below the cache folder
 <root>/.benchmark/<host>.json                             measured; or below the cache folder
 """
@@ -37,6 +37,13 @@ class NotCompiled(VersionError):
     """Compiled files are missing or damaged; they can be derived again from model.keras."""
 
 
+class NotForEngine(VersionError):
+    """An int8 backbone on another engine than the one it was made for."""
+
+    def __init__(self) -> None:
+        super().__init__("it is an int8 graph, which only the openvino engine runs.")
+
+
 def default_cache() -> Path:
     """The user's cache folder, by the XDG convention."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -63,14 +70,23 @@ class Store:
         return self.root / head / str(version)
 
     def read_card(self, head: str, version: int) -> Card:
-        """The card of a version whose model file is the one it was published with.
+        """The card of a version whose source files are those it was published with.
 
-        Raises VersionError when the card is missing, not valid or about something else, or when
-        the model file is missing or does not have the card's sha256.
+        Raises VersionError as `card` does, or when the model file or the int8 graph is missing or
+        does not have the card's sha256.
         """
-        folder = self.folder(head, version)
+        card = self.card(head, version)
+        check_sha256(self.folder(head, version) / MODEL, card.model_sha256)
+        self._check_graph(card)
+        return card
+
+    def card(self, head: str, version: int) -> Card:
+        """The card of a version, whatever its files are like.
+
+        Raises VersionError when the card is missing, not valid or about something else.
+        """
         try:
-            card = Card.model_validate_json((folder / CARD).read_bytes())
+            card = Card.model_validate_json((self.folder(head, version) / CARD).read_bytes())
         except OSError as exc:
             raise VersionError(f"{CARD} cannot be read: {exc.strerror}.") from exc
         except ValidationError as exc:
@@ -79,8 +95,24 @@ class Store:
             raise VersionError(f"{CARD} is not valid at {where}: {first['msg']}.") from exc
         if (card.head, card.version) != (head, version):
             raise VersionError(f"{CARD} is that of {card.head}/{card.version}.")
-        check_sha256(folder / MODEL, card.model_sha256)
         return card
+
+    def backbone_of(self, card: Card, engine: str) -> Path:
+        """The folder of what an engine opens as the backbone of a version, each file checked.
+
+        Raises NotCompiled, NotForEngine, or VersionError when an int8 graph is damaged: that cannot
+        be derived again.
+        """
+        if card.quantization is None:
+            return self.compiled(card.backbone.digest, engine)
+        if engine != "openvino":
+            raise NotForEngine
+        self._check_graph(card)
+        return self.folder(card.head, card.version)
+
+    def head_of(self, card: Card, engine: str) -> Path:
+        """The folder of what an engine opens as the head of a version. Raises NotCompiled."""
+        return self.compiled(card.structure.digest, engine)
 
     def compiled(self, digest: str, engine: str) -> Path:
         """The folder of the compiled files of a network, each checked against its manifest.
@@ -109,6 +141,11 @@ class Store:
     def report(self, host: str) -> Path:
         """The file of the last benchmark report of a host, whether it exists or not."""
         return self._writable() / BENCHMARK / f"{host}.json"
+
+    def _check_graph(self, card: Card) -> None:
+        files = card.quantization.files if card.quantization else {}
+        for name, sha256 in files.items():
+            check_sha256(self.folder(card.head, card.version) / name, sha256)
 
     def _writable(self) -> Path:
         """The store, or the cache folder where the store is read-only."""

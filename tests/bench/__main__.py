@@ -1,11 +1,12 @@
 """`make bench`: measures the figures of the README's table on this machine, and prints that table.
 
-usage: PYTHONPATH=tests python -m bench [ROUNDS]    (default 10, 70 s each; let nothing else run)
+usage: PYTHONPATH=tests python -m bench [serve|lab|all] [ROUNDS]    (default all 10; run nothing else)
 
 Whatever is compared is measured in turns within each round, so that a machine that drifts or is busy
 moves both sides of a ratio alike; the table has the median of the rounds.
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -27,9 +28,29 @@ FOLDER = Path(sys.prefix)
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    demo, thousand = stores.demo(FOLDER), stores.thousand(FOLDER)
+    parser = argparse.ArgumentParser("bench")
+    parser.add_argument("part", nargs="?", choices=("all", "serve", "lab"), default="all")
+    parser.add_argument("rounds", nargs="?", type=int, default=ROUNDS)
+    asked = parser.parse_args()
     figures = Figures()
+    if asked.part != "lab":
+        served(figures, asked.rounds)
+    if asked.part != "serve":
+        from bench import lab  # TensorFlow is in it, and would be beside what is measured above
+
+        lab.measure(figures, FOLDER, asked.rounds)
+    here = machine.describe()
+    versions = ", ".join(f"{name} {here.versions[name]}" for name in ("python", "openvino"))
+    print(f"{here.cpu}, {here.cores} cores; {versions}; {asked.rounds} rounds; ", end="")
+    print(f"{len(picture.jpeg()) / 1e3:.0f} KB JPEG of {picture.SIZE[0]}x{picture.SIZE[1]}\n")
+    print(figures.table())
+    if missed := figures.missed():
+        print(f"\nshort of the target: {'; '.join(missed)}")
+
+
+def served(figures: Figures, rounds: int) -> None:
+    """What the service adds to its engine, and what the heads cost on it."""
+    demo, thousand = stores.demo(FOLDER), stores.thousand(FOLDER)
     with tempfile.TemporaryDirectory() as folder:
         body = Path(folder) / "picture.jpg"
         body.write_bytes(picture.jpeg())
@@ -43,13 +64,6 @@ def main() -> None:
         memory(figures, demo, body)
     for classes in (1000, 10):
         heads(figures, classes)
-    here = machine.describe()
-    versions = ", ".join(f"{name} {here.versions[name]}" for name in ("python", "openvino"))
-    print(f"{here.cpu}, {here.cores} cores; {versions}; {rounds} rounds; ", end="")
-    print(f"{len(picture.jpeg()) / 1e3:.0f} KB JPEG of {picture.SIZE[0]}x{picture.SIZE[1]}\n")
-    print(figures.table())
-    if missed := figures.missed():
-        print(f"\nshort of the target: {'; '.join(missed)}")
 
 
 def one_backbone(figures: Figures, alone: InProcess, url: str, body: Path) -> None:

@@ -4,13 +4,14 @@ import threading
 
 import pytest
 from children import FAKE, python
-from fakes import card, publish, publish_network
+from fakes import card, publish, publish_network, quantization
 
 from service.benchmark.bench import Bench
 from service.benchmark.children import Children
 from service.benchmark.plan import Plan, Subject, cards_in
 from service.benchmark.report import Report
 from service.errors import (
+    BadParameter,
     BenchmarkFailed,
     BenchmarkRunning,
     CommandError,
@@ -208,6 +209,29 @@ def test_a_child_that_fails_ends_the_run_with_the_name_of_its_head(store, code, 
 def test_what_is_not_compiled_names_the_command_that_compiles_it(bench):
     with pytest.raises(HeadUnavailable, match="resnet-heads compile gap --version 1 --engine keras"):
         measure(bench, Plan(seconds=1, engines=["keras"]))
+
+
+def test_an_int8_head_is_measured_on_its_own_engine_only(bench):
+    publish(bench.store, "gap-int8", quantization=quantization())
+    reason = "gap-int8 on keras: it is an int8 graph, which only the openvino engine runs."
+    with pytest.raises(BadParameter, match=reason):
+        measure(bench, Plan(seconds=1, engines=["keras"]), ["gap-int8"])
+
+
+def test_among_all_heads_an_int8_head_is_left_out_of_other_engines(bench):
+    int8 = publish(bench.store, "gap-int8", quantization=quantization())
+    for digest in ("b" * 64, "e" * 64, "f" * 64):
+        publish_network(bench.store, digest, engine="keras")
+    cards = [*cards_in(bench.store, ["gap", "flatten"]), int8]
+    told = bench.measure(Plan(seconds=2, engines=["keras"]), cards, "openvino", Children())
+    assert [head.head for head in told.heads] == ["gap", "flatten"]
+
+
+def test_an_int8_graph_that_was_damaged_meanwhile_is_told(bench):
+    graph = quantization(files={"network.bin": "0" * 64})
+    cards = [publish(bench.store, "gap-int8", quantization=graph)]
+    with pytest.raises(HeadUnavailable, match=r"network\.bin cannot be read"):
+        bench.measure(PLAN, cards, "openvino", Children())
 
 
 def test_requests_are_counted_where_there_is_a_server(bench):

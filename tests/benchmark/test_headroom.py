@@ -1,5 +1,5 @@
 import pytest
-from fakes import card
+from fakes import card, quantization
 
 from service.benchmark.headroom import available_bytes, check, needed_bytes, weight_bytes
 from service.benchmark.plan import Subject
@@ -25,6 +25,11 @@ def write(folder, **files):
 def test_weights_are_exact():
     assert weight_bytes(subject(1000).card) == 4 * (23_587_712 + 2048 * 1000 + 1000)
     assert weight_bytes(subject(1000, flatten=True).card) == 4 * (23_587_712 + 100_352 * 1000 + 1000)
+
+
+def test_the_weights_of_an_int8_backbone_are_those_of_its_graph():
+    one = subject(1000).card.model_copy(update={"quantization": quantization(weight_bytes=23_667_884)})
+    assert weight_bytes(one) == 23_667_884 + 4 * (2048 * 1000 + 1000)
 
 
 @pytest.mark.parametrize(

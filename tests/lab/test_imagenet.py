@@ -133,6 +133,22 @@ def refusal(path) -> str:
     return sentence
 
 
+@pytest.mark.parametrize("part", ["full", "notop"])
+@pytest.mark.parametrize("form", ["weights.h5", "h5"])
+def test_any_weights_file_gives_a_backbone_of_any_size(imagenet_model, tmp_path, part, form):
+    features = imagenet_model.get_layer("conv5_block3_out").output
+    own = keras.Model(imagenet_model.inputs[0], features)
+    saved = imagenet_model if part == "full" else own
+    path = tmp_path / f"saved.{form}"
+    if form == "h5":
+        write_legacy(saved, path)
+    else:
+        saved.save_weights(path)
+    bare = imagenet.backbone_from(path, (96, 64))
+    assert bare.output_shape == (None, 3, 2, 2048)
+    assert same(bare, own)
+
+
 def test_a_notop_file_gets_a_sentence_that_names_train(imagenet_model, tmp_path):
     path = tmp_path / "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
     features = imagenet_model.get_layer("conv5_block3_out").output

@@ -265,7 +265,7 @@ FAILURES = {
     unknown_field: "card.json is not valid at blur: Extra inputs are not permitted.",
     damage_model: "model.keras is damaged: its sha256 is not the recorded one.",
     wrong_digest: "model.keras is damaged: its sha256 is not the recorded one.",
-    wrong_probabilities: "golden check: probabilities differ from Keras by 0.5, more than 0.001.",
+    wrong_probabilities: "golden check: probabilities differ from the card's by 0.5, more than 0.001.",
     no_golden_image: "golden check: its image cannot be read: the image is empty.",
     other_number_of_labels: "golden check: 3 probabilities for 2 labels.",
     not_compiled: "run: compile gap 2 openvino",
@@ -317,7 +317,10 @@ class OnlySingleImages(EchoHead):
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
-        (NotANumber(), "golden check: probabilities differ from Keras by nan, more than 0.001."),
+        (
+            NotANumber(),
+            "golden check: probabilities differ from the card's by nan, more than 0.001.",
+        ),
         (BrokenHead(), "RuntimeError: broken on purpose"),
         (OnlySingleImages(), "RuntimeError: Exception from infer_request.cpp:223: shapes do not match"),
         (VersionError("OpenVINO cannot open it: why."), "OpenVINO cannot open it: why."),
@@ -419,7 +422,7 @@ def test_real_networks_that_were_swapped_fail_the_golden_check(small_store, copi
     heads = load_real(store)
     assert serving(heads) == {}
     for reasons in failures(heads).values():
-        assert reasons[1].startswith("golden check: probabilities differ from Keras by ")
+        assert reasons[1].startswith("golden check: probabilities differ from the card's by ")
 
 
 def test_a_backbone_in_the_place_of_a_real_head_is_that_heads_failure(small_store, copied):
@@ -452,7 +455,9 @@ def test_real_probabilities_that_were_edited_fail_the_golden_check(small_store, 
     edit_card(store, "flatten", 1, golden=wrong.model_dump(mode="json"))
     heads = load_real(store)
     assert serving(heads) == {"gap": 1}
-    assert failures(heads)["flatten"][1].startswith("golden check: probabilities differ from Keras by ")
+    assert failures(heads)["flatten"][1].startswith(
+        "golden check: probabilities differ from the card's by "
+    )
 
 
 def test_a_real_version_with_a_damaged_model_leaves_the_one_before_serving(small_store, copied):

@@ -2,7 +2,7 @@ import base64
 import json
 
 import pytest
-from fakes import card, picture
+from fakes import card, picture, quantization
 from pydantic import ValidationError
 
 from service.store.card import HEAD_NAME, Card, Golden, Training
@@ -24,8 +24,18 @@ def test_a_card_survives_its_json():
     training = Training(
         images_train=4, images_test=2, seed=1, seconds=0.5, accuracy=0.5, accuracy_by={"colour": 1.0}
     )
-    written = card(labels=("rød", "緑", "blue"), notes=("a note",), training=training)
+    quantized = quantization(files={"network.bin": "1" * 64})
+    written = card(
+        labels=("rød", "緑", "blue"), notes=("a note",), training=training, quantization=quantized
+    )
     assert Card.model_validate_json(written.model_dump_json()) == written
+
+
+def test_a_card_from_before_int8_has_the_tolerance_of_float32():
+    content = as_json()
+    del content["quantization"], content["golden"]["tolerance"]
+    assert Card.model_validate(content) == card()
+    assert card().golden.tolerance == 1e-3
 
 
 def test_the_golden_image_is_base64_in_json_and_bytes_in_memory():
@@ -55,7 +65,10 @@ def test_an_unknown_field_in_a_part_is_refused(part):
 
 
 @pytest.mark.parametrize(
-    "field", sorted(set(Card.model_fields) - {"schema_version", "notes", "training"})
+    "field",
+    sorted(
+        set(Card.model_fields) - {"schema_version", "notes", "training", "quantization", "model_bytes"}
+    ),
 )
 def test_a_missing_field_is_refused(field):
     content = as_json()

@@ -1,0 +1,129 @@
+"""What the command line takes. The commands themselves are in cli.py."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import get_args
+
+from service.settings import Settings
+from service.store.card import Decode, Preprocessing, Resize
+
+ENVIRONMENT_ONLY = {"api_keys", "admin_key"}
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """The parser of sys.argv; `run` in what it parses is the command of that name."""
+    top = argparse.ArgumentParser(
+        "resnet-heads", description="Serve ResNet50 heads, and fill their store."
+    )
+    chosen = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        added = chosen.add_parser(name, help=text, description=text)
+        added.set_defaults(run=commands[name])
+        return added
+
+    serve = command("serve", "serve the heads of the store")
+    for name, field in Settings.model_fields.items():
+        if name not in ENVIRONMENT_ONLY:
+            serve.add_argument(_flag(name), metavar="X", help=f"{field.description} [{field.default}]")
+
+    init = command("init", "fill an empty store with a gap and a flatten head")
+    init.add_argument(
+        "--weights", help="imagenet, demo, or the path of a full keras.applications weights file"
+    )
+    init.add_argument("--if-empty", action="store_true", help="do nothing where the store has heads")
+
+    importing = command("import", "publish a saved Keras 3 model as a head")
+    importing.add_argument("file", type=Path, metavar="FILE.keras")
+    importing.add_argument("--head", required=True, help="name of the head")
+    importing.add_argument("--labels", required=True, type=Path, help="text file, a label a line")
+    importing.add_argument("--size", type=int, help="input side, for a model that takes any")
+    importing.add_argument("--preprocessing", choices=get_args(Preprocessing))
+    importing.add_argument("--resize", choices=get_args(Resize))
+    importing.add_argument("--decode", choices=get_args(Decode), default="exact")
+
+    compiling = command("compile", "derive the files that an engine opens from a version's model")
+    compiling.add_argument("head")
+    compiling.add_argument("--version", type=int, help="default: the newest")
+    compiling.add_argument("--engine", choices=("openvino", "keras"), default="openvino")
+
+    training = command("train", "train heads on one's own photographs, and compare them")
+    training.add_argument("folder", type=Path, help="FOLDER/<class>/*, or train, val and test below it")
+    training.add_argument(
+        "--head",
+        action="append",
+        required=True,
+        dest="heads",
+        metavar="HEAD",
+        help="[NAME=]POOLING[,hidden=UNITS[,UNITS...]][,dropout=RATE]; POOLING: gap, gmp, flatten, "
+        "average:F[:S], max:F[:S] (filter, stride)",
+    )
+    training.add_argument(
+        "--weights", help="imagenet, random, a head in the store, or a file [imagenet]"
+    )
+    training.add_argument("--seeds", type=_count, help="trainings of each head [3]")
+    training.add_argument("--size", type=_count, help="input side in pixels [224]")
+    training.add_argument("--decode", choices=get_args(Decode))
+    training.add_argument("--resize", choices=get_args(Resize))
+    training.add_argument(
+        "--sizes", type=_counts, metavar="N,..", help="also train on so many pictures of each class"
+    )
+    training.add_argument(
+        "--fine-tune",
+        type=int,
+        choices=range(1, 5),
+        metavar="N",
+        help="then also train the last N (1 to 4) stages of the backbone, as heads NAME-tuned",
+    )
+    training.add_argument("--cache-gb", type=float, help="most that features may take on disk [20]")
+    training.add_argument("--no-cache", dest="use_cache", action="store_false", help="keep no features")
+
+    quantize = command("quantize", "publish int8 heads: one faster backbone for heads that share one")
+    quantize.add_argument("heads", nargs="+", metavar="HEAD")
+    quantize.add_argument(
+        "--images", required=True, type=Path, metavar="FOLDER", help="photographs in a folder a class"
+    )
+    quantize.add_argument(
+        "--max-drop",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="refuse where accuracy falls by more [0.5]",
+    )
+
+    benchmark = command("benchmark", "measure latency and memory of each head")
+    benchmark.add_argument("--heads", type=_names, metavar="A,B", help="default: all in the store")
+    benchmark.add_argument("--engines", type=_names, metavar="E,..", help="default: the one that serves")
+    benchmark.add_argument("--batch-sizes", type=_names, metavar="N,..", help="default: 1,8")
+    benchmark.add_argument("--seconds", metavar="N", help="for the whole run; default: 20")
+    benchmark.add_argument("--json", action="store_true", help="print the report, not a table")
+    benchmark.add_argument(
+        "--if-missing", action="store_true", help="do nothing where this host has a report"
+    )
+
+    study = command("study", "compare the heads: accuracy, cost, and what differs by more than chance")
+    study.add_argument("--html", type=Path, metavar="FILE", help="also write a page with charts")
+    for added in (init, importing, compiling, training, quantize, benchmark, study):
+        added.add_argument("--store-dir", help="the model store")
+    return top
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(map(_count, _names(text)))
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,86 @@
+"""Scores of predictions, and what two heads' scores say of each other."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn import metrics
+
+from service.store.card import Interval
+
+CALIBRATION_BINS = 15
+CONFIDENCE = 0.95
+
+Classes = NDArray[np.int64]
+Probabilities = NDArray[np.float32]
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Mean and 95 % interval by Student's t, which a few seeds need; one value has no interval."""
+    mean = float(np.mean(values))
+    if len(values) < 2:  # noqa: PLR2004 (no spread)
+        return Interval(mean=mean, low=None, high=None)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
+    return Interval(mean=mean, low=mean - half, high=mean + half)
+
+
+def accuracy(truth: Classes, probabilities: Probabilities) -> float:
+    """The share of pictures whose likeliest class is theirs."""
+    return float(np.mean(probabilities.argmax(axis=1) == truth))
+
+
+def top(k: int, truth: Classes, probabilities: Probabilities) -> float:
+    """The share of pictures whose class is among the `k` likeliest."""
+    likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    return float(np.mean((likeliest == truth[:, np.newaxis]).any(axis=1)))
+
+
+def macro_f1(truth: Classes, predicted: Classes, classes: int) -> float:
+    """The mean over classes of the harmonic mean of precision and recall; 0 where both are 0."""
+    return float(
+        metrics.f1_score(truth, predicted, labels=range(classes), average="macro", zero_division=0)
+    )
+
+
+def log_loss(truth: Classes, probabilities: Probabilities) -> float:
+    """The mean of -ln of the true class's probability, in nats."""
+    return float(metrics.log_loss(truth, probabilities, labels=range(probabilities.shape[1])))
+
+
+def confusion(truth: Classes, predicted: Classes, classes: int) -> tuple[tuple[int, ...], ...]:
+    """How often each class (rows) was taken for each (columns)."""
+    matrix = metrics.confusion_matrix(truth, predicted, labels=range(classes))
+    return tuple(tuple(map(int, row)) for row in matrix)
+
+
+def calibration_error(truth: Classes, probabilities: Probabilities) -> float:
+    """Expected calibration error: over bins of confidence, the mean of |accuracy - confidence|.
+
+    15 bins of equal width, open on the left, weighed by their pictures (Guo et al. 2017, eq. 3).
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    is_right = probabilities.argmax(axis=1) == truth
+    bins = np.ceil(confidence * CALIBRATION_BINS).astype(int)
+    gaps = [
+        abs(is_right[bins == bin_].mean() - confidence[bins == bin_].mean()) * np.mean(bins == bin_)
+        for bin_ in np.unique(bins)
+    ]
+    return float(sum(gaps))
+
+
+def mcnemar(ones_right: NDArray[np.bool_], others_right: NDArray[np.bool_]) -> float:
+    """Exact two-sided p that two heads are right equally often, from the pictures only one has right.
+
+    McNemar's test as a binomial test of the discordant pairs; 1 where there is none.
+    """
+    only_one = int(np.sum(ones_right & ~others_right))
+    only_other = int(np.sum(others_right & ~ones_right))
+    if only_one + only_other == 0:
+        return 1.0
+    return float(stats.binomtest(only_one, only_one + only_other).pvalue)
+
+
+def paired(ones: Sequence[float], others: Sequence[float]) -> Interval:
+    """The mean difference of values that belong together, such as accuracies by seed."""
+    return interval([one - other for one, other in zip(ones, others, strict=True)])

@@ -1,0 +1,76 @@
+"""The study's tables as rows of text, for the terminal and the page alike."""
+
+from dataclasses import dataclass
+
+from service.store.card import Interval
+from service.study.pairs import points
+from service.study.road import Road
+from service.study.rows import Row
+from service.study.study import Study
+
+UNKNOWN = "-"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A table; every row is as long as `names`."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def of_heads(study: Study) -> Figures:
+    """One row a head."""
+    shifts = [f"shifted {pixels} px %" for pixels in study.shifts]
+    costs = ("train s", "parameters", "in the head", "model MB", "resident MB", "p50 ms")
+    return Figures(
+        names=("head", "best", "accuracy %", "95 % interval", *shifts, *costs),
+        rows=tuple(_head(row, study) for row in study.rows),
+    )
+
+
+def of_road(road: Road) -> Figures:
+    """One row a stop, from Flatten to GAP."""
+    return Figures(
+        names=("pooling road", "filter", "cells", "accuracy %", "95 % interval", "in the head"),
+        rows=tuple(
+            (
+                stop.candidate.head,
+                f"{stop.filter_side}x{stop.filter_side}",
+                f"{stop.cells}x{stop.cells}",
+                *accuracy(stop.candidate.experiment.accuracy),
+                f"{stop.candidate.row.card.structure.parameters:,}",
+            )
+            for stop in road
+        ),
+    )
+
+
+def accuracy(interval: Interval | None) -> tuple[str, str]:
+    """The mean and the interval, in percent."""
+    if interval is None:
+        return UNKNOWN, UNKNOWN
+    mean = points(interval.mean)
+    if interval.low is None or interval.high is None:
+        return mean, UNKNOWN
+    return mean, f"{points(interval.low)} to {points(interval.high)}"
+
+
+def _head(row: Row, study: Study) -> tuple[str, ...]:
+    shifted = [row.shifted(pixels) for pixels in study.shifts]
+    return (
+        f"{row.head} v{row.card.version}",
+        "*" if row.head in study.best else "",
+        *accuracy(row.accuracy),
+        *(UNKNOWN if share is None else points(share) for share in shifted),
+        _number(row.seconds, 0),
+        f"{row.parameters:,}",
+        f"{row.card.structure.parameters:,}",
+        _number(row.model_mb),
+        _number(row.resident_mb),
+        _number(row.latency_ms),
+    )
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return UNKNOWN if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,115 @@
+"""The study as one HTML file that needs no network, and that may fetch nothing."""
+
+import base64
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from service.errors import CommandError
+from service.store.publish import staged
+from service.study import charts, markup
+from service.study.charts import Chart
+from service.study.figures import of_heads, of_road
+from service.study.rows import Candidate
+from service.study.study import Study
+
+LIBRARY = "chart.umd.js"
+LICENCE = "chart.umd.LICENSE"
+
+
+def write(study: Study, path: Path) -> None:
+    """Replaces the file whole or not at all. Raises CommandError when it cannot."""
+    if not path.parent.is_dir():
+        raise CommandError(f"There is no folder {path.parent} to write {path.name} to.")
+    text = render(study)
+    try:
+        with staged(path.parent) as folder:
+            file = folder / "page.html"
+            file.write_text(text, "utf-8", newline="\n")
+            file.replace(path)
+    except OSError as exc:
+        raise CommandError(f"{path} cannot be written: {exc.strerror}.") from exc
+
+
+def render(study: Study) -> str:
+    """The page. Its policy lets run what is hashed here, and nothing that a label might bring."""
+    body, drawn = _body(study)
+    style, script = _own("page.css"), _own("page.js")
+    library = _without_source_map(_asset(LIBRARY))
+    return Template(_own("page.html")).substitute(
+        policy="; ".join(
+            (
+                "default-src 'none'",
+                f"script-src {_hash(library)} {_hash(script)}",
+                f"style-src {_hash(style)}",
+                "img-src data:",
+                "base-uri 'none'",
+                "form-action 'none'",
+            )
+        ),
+        style=style,
+        body=body,
+        figures=_json({"heads": [row.head for row in study.rows], "charts": drawn}),
+        library=library,
+        script=script,
+        licence=_asset(LICENCE),
+    )
+
+
+def _body(study: Study) -> tuple[str, list[dict[str, object]]]:
+    """HTML, and the charts in the order of their canvases."""
+    parts = [
+        markup.table(of_heads(study), "The heads of the store"),
+        markup.paragraphs(study.notes),
+    ]
+    if study.pairs or study.pair_notes:
+        parts += [
+            markup.heading("Pair by pair"),
+            markup.listing(study.pairs),
+            markup.paragraphs(study.pair_notes),
+        ]
+    drawn: list[Chart] = []
+    for tested in study.groups:
+        parts += _group(tested, study, drawn)
+    return "\n".join(parts), [dataclasses.asdict(chart) for chart in drawn]
+
+
+def _group(tested: Sequence[Candidate], study: Study, drawn: list[Chart]) -> list[str]:
+    """The part of the page on heads that were tested on the same pictures; appends to `drawn`."""
+    heads = ", ".join(one.head for one in tested)
+    parts = [markup.heading(f"On {len(tested[0].experiment.truth)} test pictures: {heads}")]
+    roads = [road for road in study.roads if road[0].candidate in tested]
+    for chart in charts.of(tested, roads):
+        parts.append(markup.figure(len(drawn), chart))
+        drawn.append(chart)
+    parts += [markup.table(of_road(road), "The pooling road, from Flatten to GAP") for road in roads]
+    parts += [markup.confusion(one) for one in tested]
+    return parts
+
+
+def _json(value: object) -> str:
+    """JSON that holds no sign which HTML knows."""
+    text = json.dumps(value, allow_nan=False)
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def _without_source_map(script: str) -> str:
+    """Developer tools would look for the map beside the page."""
+    return script.partition("\n//# sourceMappingURL=")[0]
+
+
+def _own(name: str) -> str:
+    return files("service.study").joinpath(name).read_text("utf-8")
+
+
+def _asset(name: str) -> str:
+    return files("service").joinpath("assets", name).read_text("utf-8")
