@@ -65,7 +65,9 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         "--weights", help="imagenet, random, a head in the store, or a file [imagenet]"
     )
     training.add_argument("--seeds", type=_count, help="trainings of each head [3]")
-    training.add_argument("--size", type=_count, help="input side in pixels [224]")
+    training.add_argument(
+        "--size", type=_count, help="input side in pixels [224, or that of the head in --weights]"
+    )
     training.add_argument("--decode", choices=get_args(Decode))
     training.add_argument("--resize", choices=get_args(Resize))
     training.add_argument(

@@ -29,17 +29,19 @@ from service.store.card import Card, Decode, Input, Resize, Training
 from service.store.layout import MODEL, Store
 from service.store.publish import publish_version
 
+USUAL = Input(height=224, width=224, decode="exact", resize="bilinear", preprocessing="caffe")
+
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the command line said."""
+    """What the command line said; None where it said nothing."""
 
     heads: tuple[HeadSpec, ...]
     weights: str = "imagenet"
     seeds: int = 3
-    size: int = 224
-    decode: Decode = "exact"
-    resize: Resize = "bilinear"
+    size: int | None = None
+    decode: Decode | None = None
+    resize: Resize | None = None
     sizes: tuple[int, ...] = ()
     fine_tune: int = 0
     cache_gb: float = 20
@@ -52,13 +54,7 @@ def train(store: Store, folder: Path, wishes: Wishes) -> list[Card]:
     data = photographs.read(folder)
     for note in data.notes:
         say(note)
-    spec = Input(
-        height=wishes.size,
-        width=wishes.size,
-        decode=wishes.decode,
-        resize=wishes.resize,
-        preprocessing="caffe",
-    )
+    spec = _input(store, wishes)
     source = backbones.source(wishes.weights, store, spec, data.splits[TRAIN])
     spec = spec.model_copy(update={"preprocessing": source.known.preprocessing})
     for head in wishes.heads:
@@ -82,6 +78,20 @@ def train(store: Store, folder: Path, wishes: Wishes) -> list[Card]:
     ]
     fitted = [one.fitted for one in studied]
     return _publish(store, source, spec, data.labels, list(zip(fitted, trainings, strict=True)))
+
+
+def _input(store: Store, wishes: Wishes) -> Input:
+    """What was said; of the rest, that of the head whose backbone is taken, or the usual."""
+    usual = USUAL
+    if wishes.weights in store.heads():
+        usual = store.card(wishes.weights, store.versions(wishes.weights)[0]).input
+    said = {
+        "height": wishes.size,
+        "width": wishes.size,
+        "decode": wishes.decode,
+        "resize": wishes.resize,
+    }
+    return usual.model_copy(update={name: value for name, value in said.items() if value is not None})
 
 
 def _check_names(heads: Sequence[HeadSpec]) -> None:

@@ -216,7 +216,7 @@ def imported(tmp_path_factory):
     store = Store(root / "store", root / "cache")
     file = save(classifier(keras.layers.GlobalAveragePooling2D()), root, "own")
     (root / "labels.txt").write_text("\n".join(LABELS))
-    wishes = ImportWishes(head="own", labels=root / "labels.txt", resize="bilinear")
+    wishes = ImportWishes(head="own", labels=root / "labels.txt", resize="center_crop", decode="scaled")
     card = import_model(store, file, wishes)
     backbone().save_weights(root / "notop.weights.h5")
     return store, card, {"head": "own", "model": file, "weights": root / "notop.weights.h5"}
@@ -234,7 +234,7 @@ def test_a_head_that_is_trained_on_anothers_backbone_shares_it_and_need_not_keep
     imported, folder
 ):
     store, own, _ = imported
-    wishes = Wishes(heads=(parse("gap"),), weights="own", seeds=1, size=SIDE, use_cache=False)
+    wishes = Wishes(heads=(parse("gap"),), weights="own", seeds=1, use_cache=False)
     [card] = train(store, folder, wishes)
     assert (card.backbone.digest, card.input) == (own.backbone.digest, own.input)
     assert not list(store.cache.rglob("*.f16"))
