@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import service
-from service.api import benchmark, heads, health, predict, problems, scrape
+from service.api import benchmark, explain, heads, health, predict, problems, scrape
 from service.api.guards import Limits
 from service.api.metrics import Metrics
 from service.api.observe import Observe
@@ -77,7 +77,7 @@ def create_app(
         api_keys=settings.api_keys,
         admin_key=settings.admin_key,
     )
-    for topic in (predict, heads, benchmark, health):
+    for topic in (predict, explain, heads, benchmark, health):
         app.include_router(topic.router)
     app.include_router(scrape.router, dependencies=[] if settings.open_metrics else [Depends(needs_key)])
     problems.install(app)

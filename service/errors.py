@@ -5,7 +5,7 @@ ServiceError
 │   ├── BadParameter, NoImages, TooManyImages, NotAnImage, ImageTooLarge
 │   ├── BodyTooLarge, BodyTooSlow, ClientGone, NotAuthorized
 │   ├── UnknownHead, HeadUnavailable, NotReady
-│   ├── TooBusy, DeadlineExceeded, EngineFailed
+│   ├── TooBusy, DeadlineExceeded, EngineFailed, CannotExplain
 │   └── NoReport, BenchmarkRunning, TooLittleMemory, BenchmarkFailed
 ├── VersionError            this version cannot be served; becomes a reason in GET /heads
 └── CommandError            this command cannot be done; one sentence and exit code 2
@@ -125,6 +125,13 @@ class EngineFailed(RequestError):
 
     def __init__(self) -> None:
         super().__init__("The engine failed on this request; the service's log says why.")
+
+
+class CannotExplain(RequestError):
+    """The head has no exact evidence map."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"This head cannot be explained exactly: {reason}")
 
 
 class NoReport(RequestError):

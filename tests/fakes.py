@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from service.errors import CannotExplain
 from service.serving.heads import Heads, HeadStatus, LoadedBackbone, LoadedHead
+from service.serving.layers import Dense, Reshaped
 from service.store.card import Backbone, Card, Golden, Input, Output, Quantization, Structure
 from service.store.layout import MODEL, Store
 from service.store.publish import publish_compiled, publish_version, staged
@@ -78,12 +80,39 @@ class HeldBackbone(MeanBackbone):
         return super().compute(batch)
 
 
-class EchoHead(FakeNetwork):
+class FakeHead(FakeNetwork):
+    """A head that cannot be explained, unless a class below knows better."""
+
+    def logits(self):
+        return np.log(self._answer)
+
+    @property
+    def layers(self):
+        raise CannotExplain("it is a fake.")
+
+
+class EchoHead(FakeHead):
     """(n, 1, 1, 3) -> the shares of red, green and blue, (n, 3)."""
 
     def compute(self, batch):
         shares = batch.reshape(len(batch), -1) + 1e-6
         return shares / shares.sum(axis=1, keepdims=True)
+
+
+class LinearHead(FakeHead):
+    """(n, 1, 1, 3) -> softmax of a hundredth of each colour, and one tenth for red."""
+
+    layers = (
+        Reshaped((3,)),
+        Dense(np.eye(3, dtype=np.float32) / 100, np.array([0.1, 0, 0], np.float32)),
+    )
+
+    def compute(self, batch):
+        self._logits = batch.reshape(len(batch), 3) / 100 + np.array([0.1, 0, 0])
+        return np.exp(self._logits) / np.exp(self._logits).sum(axis=1, keepdims=True)
+
+    def logits(self):
+        return self._logits.astype(np.float32)
 
 
 class SlowHead(EchoHead):
@@ -98,7 +127,7 @@ class SlowHead(EchoHead):
         return super().compute(batch)
 
 
-class BrokenHead(FakeNetwork):
+class BrokenHead(FakeHead):
     """Fails, as an engine out of memory does."""
 
     def compute(self, batch):  # noqa: ARG002 (it fails whatever it is given)
@@ -134,6 +163,9 @@ class FakeEngine:
         if isinstance(network, Exception):
             raise network
         return network or (MeanBackbone() if sign == "b" else EchoHead())
+
+    def open_head(self, folder):
+        return self.open(folder)
 
 
 class FakeHeads(Heads):

@@ -56,9 +56,16 @@ def test_the_curl_lines_work_as_printed(folder, demo_store):
     with serving(demo_store) as server:
         for line in lines:
             printed = shell(line.replace("localhost:8000", server.url.removeprefix("http://")), folder)
-            answer = json.loads(printed) if line.startswith("curl") else {}
+            is_drawn = "-o map.png" in line
+            answer = json.loads(printed) if line.startswith("curl") and not is_drawn else {}
             assert "error" not in answer, (line, answer)
-            if "red-top-left.jpg" in line:
+            if is_drawn:
+                assert (folder / "map.png").read_bytes().startswith(b"\x89PNG")
+            elif "/explain" in line:
+                assert answer["results"][0]["label"] == "red-top-left"
+            elif "/shift" in line:
+                assert [one["head"] for one in answer["heads"]] == ["gap", "flatten"]
+            elif "red-top-left.jpg" in line:
                 assert answer["results"][0]["predictions"][0]["label"] == "red-top-left"
             if "top_k=3" in line:
                 assert [len(result["predictions"]) for result in answer["results"]] == [3, 3]

@@ -1,18 +1,18 @@
 """One classification over HTTP: reads its images, runs it within its deadline, tells its timings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Header, Request, Response
 
+from service.api.fields import Fields
 from service.api.guards import read_body, unless_gone
-from service.api.request_images import Fields, parse
+from service.api.request_images import parse
 from service.api.room import InRoom, Room
 from service.api.schemas import Timing
 from service.serving.batcher import Deadline
-from service.serving.classifier import Classified
-from service.serving.heads import LoadedHead
+from service.serving.classifier import Stages
 
 TimeoutMs = Annotated[
     int | None,
@@ -24,6 +24,19 @@ TimeoutMs = Annotated[
 ]
 
 
+F = TypeVar("F", bound=Fields)
+
+
+class Staged(Protocol):
+    """What the classifier returns."""
+
+    @property
+    def stages(self) -> Stages: ...
+
+
+W = TypeVar("W", bound=Staged)
+
+
 @dataclass(frozen=True)
 class Call:
     """What the routes that take images depend on."""
@@ -33,25 +46,24 @@ class Call:
     room: Room
     timeout_ms: int | None
 
-    async def read(self, query: Fields) -> tuple[list[bytes], Fields]:
+    async def read(self, query: F) -> tuple[list[bytes], F]:
         """The images of the body, and its fields with those of the query on top."""
         limits = self.room.limits
         body = await read_body(self.request, limits)
-        images, fields = await parse(self.request.headers, body, limits.max_images_per_request)
+        images, fields = await parse(
+            self.request.headers, body, limits.max_images_per_request, type(query)
+        )
         return images, fields.model_copy(update=query.model_dump(exclude_none=True))
 
-    async def classify(
-        self, images: Sequence[bytes], heads: Sequence[LoadedHead]
-    ) -> tuple[Classified, Timing]:
-        """What the classifier returns, unless the client hangs up first."""
+    async def run(self, work: Callable[[Deadline], Coroutine[Any, Any, W]]) -> tuple[W, Timing]:
+        """What the classifier makes of the request by its deadline, unless the client hangs up first."""
         limit_s = self.room.limits.request_timeout_s
         deadline = Deadline.after(min(self.timeout_ms / 1e3, limit_s) if self.timeout_ms else limit_s)
-        work = self.room.classifier.classify(images, heads, deadline)
-        classified = await unless_gone(self.request, work)
-        timing = Timing.of(classified, deadline)
+        done = await unless_gone(self.request, work(deadline))
+        timing = Timing.of(done.stages, deadline)
         self.response.headers["Server-Timing"] = timing.header()
         self.room.metrics.observe_stages(timing.model_dump())
-        return classified, timing
+        return done, timing
 
 
 async def _call(

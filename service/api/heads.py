@@ -3,19 +3,19 @@
 from fastapi import APIRouter, Depends
 
 from service import errors
-from service.api import problems, schemas
+from service.api import inventory, problems
 from service.api.room import InRoom, needs_key
 
 router = APIRouter(tags=["heads"], dependencies=[Depends(needs_key)])
 
 
 @router.get("/heads", responses=problems.documented(errors.NotReady, errors.NotAuthorized))
-def heads(room: InRoom) -> schemas.HeadList:
+def heads(room: InRoom) -> inventory.HeadList:
     """Every head of the store: what serves, who shares a backbone, and what stays out and why."""
     engine, serving = room.engine_name(), room.heads.serving()
-    return schemas.HeadList(
+    return inventory.HeadList(
         heads=[
-            schemas.head_info(name, status, serving, engine)
+            inventory.head_info(name, status, serving, engine)
             for name, status in room.heads.statuses.items()
         ]
     )
@@ -25,9 +25,9 @@ def heads(room: InRoom) -> schemas.HeadList:
     "/heads/{head}",
     responses=problems.documented(errors.UnknownHead, errors.NotReady, errors.NotAuthorized),
 )
-def head(head: str, room: InRoom) -> schemas.Head:
+def head(head: str, room: InRoom) -> inventory.Head:
     """One head of the store."""
     engine, statuses = room.engine_name(), room.heads.statuses
     if head not in statuses:
         raise errors.UnknownHead(head, sorted(statuses))
-    return schemas.head_info(head, statuses[head], room.heads.serving(), engine)
+    return inventory.head_info(head, statuses[head], room.heads.serving(), engine)

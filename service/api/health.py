@@ -3,21 +3,21 @@
 from fastapi import APIRouter
 
 from service import errors
-from service.api import problems, schemas
+from service.api import inventory, problems
 from service.api.room import InRoom
 
 router = APIRouter(tags=["operation"])
 
 
 @router.get("/healthz")
-async def healthz() -> schemas.Health:
+async def healthz() -> inventory.Health:
     """The process is alive: answers while heads load and while the engine is busy."""
-    return schemas.Health()
+    return inventory.Health()
 
 
 @router.get("/readyz", responses=problems.documented(errors.NotReady))
-async def readyz(room: InRoom) -> schemas.Readiness:
+async def readyz(room: InRoom) -> inventory.Readiness:
     """Every required head (or any one, where none is required) passed its golden check and is warm."""
     if missing := room.heads.missing(room.required_heads):
         raise errors.NotReady(" ".join(missing))
-    return schemas.Readiness(heads=sorted(room.heads.serving()))
+    return inventory.Readiness(heads=sorted(room.heads.serving()))

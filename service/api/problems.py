@@ -39,6 +39,7 @@ TABLE: dict[type[errors.RequestError], Row] = {
     errors.TooBusy: Row(429, "Too busy"),
     errors.DeadlineExceeded: Row(504, "Deadline exceeded"),
     errors.EngineFailed: Row(500, "Engine failed"),
+    errors.CannotExplain: Row(422, "Cannot explain"),
     errors.NoReport: Row(404, "No report"),
     errors.BenchmarkRunning: Row(409, "Benchmark running"),
     errors.TooLittleMemory: Row(409, "Too little memory"),

@@ -3,34 +3,26 @@
 import base64
 import binascii
 from collections.abc import AsyncGenerator
-from typing import Annotated, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import Headers, UploadFile
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from service.api.fields import Fields
 from service.errors import BadParameter, NoImages, NotAnImage, TooManyImages
 
-TopK = Annotated[int, Field(ge=1, le=10_000)]
 
+class Envelope(BaseModel):
+    """A JSON body: `images` are base64 or data URLs; the rest are fields."""
 
-class Fields(BaseModel):
-    """What a request may say beside its images, in its query, form or JSON."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    head: str | None = None
-    heads: str | None = None
-    top_k: TopK | None = None
-
-
-class JsonBody(Fields):
-    """`images` are base64 or data URLs."""
+    model_config = ConfigDict(extra="allow")
 
     images: list[str]
 
 
 M = TypeVar("M", bound=BaseModel)
+F = TypeVar("F", bound=Fields)
 
 
 class _InMemory(MultiPartParser):
@@ -39,19 +31,19 @@ class _InMemory(MultiPartParser):
     spool_max_size = 2**62
 
 
-async def parse(headers: Headers, body: bytes, max_images: int) -> tuple[list[bytes], Fields]:
-    """The images of a body in order, and the fields beside them.
+async def parse(headers: Headers, body: bytes, max_images: int, kind: type[F]) -> tuple[list[bytes], F]:
+    """The images of a body in order, and the fields of this kind beside them.
 
     A body that is neither multipart nor JSON is one image, whatever its type says. Raises NoImages,
     TooManyImages, BadParameter, and NotAnImage for what is not base64.
     """
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        images, fields = await _parse_multipart(headers, body)
+        images, fields = await _parse_multipart(headers, body, kind)
     elif media_type == "application/json":
-        images, fields = _parse_json(body, max_images)
+        images, fields = _parse_json(body, max_images, kind)
     else:
-        images, fields = ([body] if body else []), Fields()
+        images, fields = ([body] if body else []), kind()
     if not images:
         raise NoImages
     if len(images) > max_images:
@@ -59,7 +51,7 @@ async def parse(headers: Headers, body: bytes, max_images: int) -> tuple[list[by
     return images, fields
 
 
-async def _parse_multipart(headers: Headers, body: bytes) -> tuple[list[bytes], Fields]:
+async def _parse_multipart(headers: Headers, body: bytes, kind: type[F]) -> tuple[list[bytes], F]:
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
 
@@ -67,8 +59,7 @@ async def _parse_multipart(headers: Headers, body: bytes) -> tuple[list[bytes], 
     try:
         form = await parser.parse()
         files = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
-        texts = {name: value for name, value in form.items() if isinstance(value, str)}
-        return [await file.read() for file in files], validated(Fields, texts)
+        return [await file.read() for file in files], validated(kind, _texts(form))
     except (MultiPartException, KeyError) as exc:
         raise BadParameter(f"The multipart body cannot be read: {exc}.") from exc
     finally:
@@ -76,14 +67,22 @@ async def _parse_multipart(headers: Headers, body: bytes) -> tuple[list[bytes], 
             file.close()
 
 
-def _parse_json(body: bytes, max_images: int) -> tuple[list[bytes], Fields]:
-    parsed = validated(JsonBody, body)
-    if len(parsed.images) > max_images:  # before any is decoded
-        raise TooManyImages(len(parsed.images), max_images)
-    return [_from_base64(index, text) for index, text in enumerate(parsed.images)], parsed
+def _texts(form: FormData) -> dict[str, object]:
+    """The text fields; one that is there more than once is a list."""
+    names = [name for name, value in form.multi_items() if isinstance(value, str)]
+    values = {name: form.getlist(name) for name in names}
+    return {name: given[0] if len(given) == 1 else given for name, given in values.items()}
 
 
-def validated(kind: type[M], source: bytes | dict[str, str]) -> M:
+def _parse_json(body: bytes, max_images: int, kind: type[F]) -> tuple[list[bytes], F]:
+    envelope = validated(Envelope, body)
+    if len(envelope.images) > max_images:  # before any is decoded
+        raise TooManyImages(len(envelope.images), max_images)
+    fields = validated(kind, envelope.model_extra or {})
+    return [_from_base64(index, text) for index, text in enumerate(envelope.images)], fields
+
+
+def validated(kind: type[M], source: bytes | dict[str, Any]) -> M:
     """JSON or fields as a model. Raises BadParameter."""
     try:
         return (

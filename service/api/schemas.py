@@ -1,13 +1,16 @@
 """What goes over the wire, and how it is made from what the serving layer returns."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from service.serving.batcher import Deadline
-from service.serving.classifier import Classified, rank
-from service.serving.heads import HeadStatus, LoadedHead
-from service.store.card import Backbone, Input, Origin, Output, Quantization, Structure, Training
+from service.serving.classifier import Classified, Explanations, Stages, rank
+from service.serving.heads import LoadedHead
+from service.serving.shift import IN_PLACE, Offset, compare
 
 DEFAULT_TOP_K = 5
 
@@ -29,8 +32,7 @@ class Timing(BaseModel):
     total: float = Field(description="from the moment the body was read")
 
     @classmethod
-    def of(cls, classified: Classified, deadline: Deadline) -> "Timing":
-        stages = classified.stages
+    def of(cls, stages: Stages, deadline: Deadline) -> "Timing":
         total_ms = 1e3 * (deadline.timeout_s - deadline.left_s())
         return cls(
             decode=stages.decode_ms, queue=stages.queue_ms, inference=stages.inference_ms, total=total_ms
@@ -47,22 +49,57 @@ class Result(BaseModel):
     predictions: list[Prediction]
 
 
-class Predicted(BaseModel):
-    """The answer of /predict: one result per image, in order."""
-
-    head: str
-    version: int
-    engine: str
-    results: list[Result]
-    timing_ms: Timing
-
-
-class ComparedHead(BaseModel):
+class AnsweringHead(BaseModel):
     """One of the heads that answered."""
 
     head: str
     version: int
     engine: str
+
+
+class Predicted(AnsweringHead):
+    """The answer of /predict: one result per image, in order."""
+
+    results: list[Result]
+    timing_ms: Timing
+
+
+class Explanation(Prediction):
+    """The evidence for one class of an image: `grid` summed and `constant` make its `logit`."""
+
+    logit: float = Field(description="by the engine")
+    constant: float = Field(description="what biases alone add")
+    grid: list[list[float]] = Field(description="rows, from the top of the picture as the head sees it")
+
+
+class Explained(AnsweringHead):
+    """The answer of /explain: one result per image, in order."""
+
+    results: list[Explanation]
+    timing_ms: Timing
+
+
+class Moved(Prediction):
+    """The likeliest class of the picture moved by one offset."""
+
+    kept: float = Field(description="probability of the class that is likeliest in its place")
+
+
+class ShiftedHead(AnsweringHead, Prediction):
+    """What position means to one head: its answer to the picture in its place, and to it moved."""
+
+    stability: float = Field(description="share of the offsets with the same likeliest class")
+    drift_mean: float = Field(description="of that class's probability, absolute")
+    drift_max: float
+    answers: list[Moved] = Field(description="in the order of the offsets")
+
+
+class Shifted(BaseModel):
+    """The answer of /shift."""
+
+    offsets: list[Offset] = Field(description="right and down, in pixels of the heads' input")
+    heads: list[ShiftedHead]
+    timing_ms: Timing
 
 
 class Comparison(BaseModel):
@@ -75,63 +112,10 @@ class Comparison(BaseModel):
 class Compared(BaseModel):
     """The answer of /compare; `agreement` is the share of images on which all heads agree."""
 
-    heads: list[ComparedHead]
+    heads: list[AnsweringHead]
     results: list[Comparison]
     agreement: float
     timing_ms: Timing
-
-
-class FailedVersion(BaseModel):
-    """A version that stays out, and why."""
-
-    version: int
-    reason: str
-
-
-class HeadCard(BaseModel):
-    """What the serving version of a head is."""
-
-    version: int
-    engine: str
-    origin: Origin
-    labels: list[str]
-    input: Input
-    output: Output
-    backbone: Backbone
-    structure: Structure
-    parameters: int = Field(description="backbone and head together")
-    training: Training | None
-    quantization: Quantization | None
-    notes: list[str]
-    shares_with: list[str] = Field(description="heads on the same backbone in memory")
-
-
-class Head(BaseModel):
-    """One head of the store; `serving` is null when no version of it could be loaded."""
-
-    head: str
-    serving: HeadCard | None
-    versions: list[int] = Field(description="in the store, newest first")
-    failed: list[FailedVersion]
-
-
-class HeadList(BaseModel):
-    """Every head of the store."""
-
-    heads: list[Head]
-
-
-class Health(BaseModel):
-    """The process answers."""
-
-    status: str = "ok"
-
-
-class Readiness(BaseModel):
-    """Requests will be answered by these heads."""
-
-    status: str = "ready"
-    heads: list[str]
 
 
 def predicted(
@@ -142,9 +126,7 @@ def predicted(
         Result(predictions=_ranked(of_image[head.card.head], head, top_k))
         for of_image in classified.images
     ]
-    return Predicted(
-        head=head.card.head, version=head.card.version, engine=engine, results=results, timing_ms=timing
-    )
+    return Predicted(**_answering(head, engine), results=results, timing_ms=timing)
 
 
 def compared(classified: Classified, engine: str, top_k: int | None, timing: Timing) -> Compared:
@@ -160,44 +142,66 @@ def compared(classified: Classified, engine: str, top_k: int | None, timing: Tim
             )
         )
     return Compared(
-        heads=[
-            ComparedHead(head=head.card.head, version=head.card.version, engine=engine)
-            for head in classified.heads
-        ],
+        heads=[AnsweringHead(**_answering(head, engine)) for head in classified.heads],
         results=results,
         agreement=sum(result.agree for result in results) / len(results),
         timing_ms=timing,
     )
 
 
-def head_info(name: str, status: HeadStatus, serving: dict[str, LoadedHead], engine: str) -> Head:
-    """A head of the store, among those that serve."""
-    return Head(
-        head=name,
-        serving=_head_card(status.serving, serving, engine) if status.serving else None,
-        versions=status.versions,
-        failed=[FailedVersion(version=number, reason=why) for number, why in status.failures.items()],
-    )
-
-
-def _head_card(head: LoadedHead, serving: dict[str, LoadedHead], engine: str) -> HeadCard:
-    card = head.card
-    sharing = [
-        name for name, other in serving.items() if other.backbone is head.backbone and other is not head
+def explained(done: Explanations, head: LoadedHead, engine: str, timing: Timing) -> Explained:
+    """The answer of /explain from what the classifier returned."""
+    name = head.card.head
+    results = [
+        Explanation(
+            **_prediction(of_image[name], one.index, head),
+            logit=one.logit,
+            constant=one.constant,
+            grid=one.grid.tolist(),
+        )
+        for of_image, one in zip(done.classified.images, done.evidence, strict=True)
     ]
-    same = ("version", "origin", "input", "output", "training", "quantization")
-    return HeadCard(
-        **{name: getattr(card, name) for name in same},
-        engine=engine,
-        labels=list(card.labels),
-        backbone=card.backbone,
-        structure=card.structure,
-        parameters=card.backbone.parameters + card.structure.parameters,
-        notes=list(card.notes),
-        shares_with=sharing,
-    )
+    return Explained(**_answering(head, engine), results=results, timing_ms=timing)
+
+
+def shifted(
+    classified: Classified, ran: Sequence[Offset], offsets: Sequence[Offset], engine: str, timing: Timing
+) -> Shifted:
+    """The answer of /shift on `offsets`, from one image that the classifier moved by all of `ran`."""
+    at = dict(zip(ran, classified.images, strict=True))
+    heads = []
+    for head in classified.heads:
+        in_place, *moved = (at[offset][head.card.head] for offset in (IN_PLACE, *offsets))
+        stability = compare(in_place, moved)
+        answers = [
+            Moved(**_prediction(answer, int(answer.argmax()), head), kept=kept)
+            for answer, kept in zip(moved, stability.kept, strict=True)
+        ]
+        heads.append(
+            ShiftedHead(
+                **_answering(head, engine),
+                **_prediction(in_place, int(in_place.argmax()), head),
+                stability=stability.stability,
+                drift_mean=stability.drift_mean,
+                drift_max=stability.drift_max,
+                answers=answers,
+            )
+        )
+    return Shifted(offsets=list(offsets), heads=heads, timing_ms=timing)
+
+
+def _answering(head: LoadedHead, engine: str) -> dict[str, Any]:
+    return {"head": head.card.head, "version": head.card.version, "engine": engine}
+
+
+def _prediction(probabilities: NDArray[np.float32], index: int, head: LoadedHead) -> dict[str, Any]:
+    return {
+        "index": index,
+        "label": head.card.labels[index],
+        "probability": float(probabilities[index]),
+    }
 
 
 def _ranked(probabilities: NDArray[np.float32], head: LoadedHead, top_k: int | None) -> list[Prediction]:
-    best = rank(probabilities, head.card.labels, top_k or DEFAULT_TOP_K)
-    return [Prediction(index=p.index, label=p.label, probability=p.probability) for p in best]
+    best = rank(probabilities, top_k or DEFAULT_TOP_K)
+    return [Prediction(**_prediction(probabilities, index, head)) for index in best]

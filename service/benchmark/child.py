@@ -89,7 +89,7 @@ class Work:
         return self._engine.open(self._store.backbone_of(self._card, self._engine.name))
 
     def _open_head(self) -> Network:
-        return self._engine.open(self._store.head_of(self._card, self._engine.name))
+        return self._engine.open_head(self._store.head_of(self._card, self._engine.name))
 
     def _call(self, batch: NDArray[np.uint8]) -> float:
         started = time.perf_counter()

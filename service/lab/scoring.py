@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from service.lab.features import Decoded
 from service.lab.photographs import Photograph
+from service.serving import shift
 from service.serving.engines import Network
 
 SHIFTS = (8, 16, 32)
-DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))
+DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ def answers(
     decoded: Decoded,
     photographs: Sequence[Photograph],
     heads: Sequence[keras.Model],
-    shift: int = 0,
+    by: int = 0,
 ) -> Generator[None, None, Answers]:
-    """Every head on every picture, each moved by `shift` pixels. Yields after each batch."""
+    """Every head on every picture, each moved `by` pixels. Yields after each batch."""
     truth: list[int] = []
     rows: list[list[NDArray[np.float32]]] = [[] for _ in heads]
     for ones, pixels in decoded.batches(photographs):
-        features = network(moved(pixels, shift, len(truth))).copy()
+        features = network(moved(pixels, by, len(truth))).copy()
         for mine, head in zip(rows, heads, strict=True):
             mine.append(keras.ops.convert_to_numpy(head(features, training=False)))
         truth += [one.label for one in ones]
@@ -42,16 +43,13 @@ def answers(
     return Answers(np.array(truth), [np.concatenate(mine) for mine in rows])
 
 
-def moved(pixels: NDArray[np.uint8], shift: int, first: int = 0) -> NDArray[np.uint8]:
+def moved(pixels: NDArray[np.uint8], by: int, first: int = 0) -> NDArray[np.uint8]:
     """Pictures (n, height, width, 3) moved right, down, left or up in turn; edges are repeated.
 
     `first` is the number of the first of them, so that batches do not matter.
     """
-    height, width = pixels.shape[1:3]
     result = np.empty_like(pixels)
     for row, (number, picture) in zip(result, enumerate(pixels, first), strict=True):
-        down, right = (shift * way for way in DIRECTIONS[number % len(DIRECTIONS)])
-        y = np.clip(np.arange(height) - down, 0, height - 1)
-        x = np.clip(np.arange(width) - right, 0, width - 1)
-        row[:] = picture[y][:, x]
+        right, down = DIRECTIONS[number % len(DIRECTIONS)]
+        row[:] = shift.moved(picture, (by * right, by * down))
     return result

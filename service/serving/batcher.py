@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, TooBusy
 from service.serving.heads import LoadedBackbone, LoadedHead, batch_sizes
+from service.serving.shift import IN_PLACE, Offset
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,27 @@ class Deadline:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one job got: probabilities by head name, (classes,) each, and its batch's seconds."""
+class Trace:
+    """What made the probabilities: pixels, features (height, width, channels), logits (units,)."""
 
-    probabilities: dict[str, NDArray[np.float32]]
+    pixels: NDArray[np.uint8]
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+
+@dataclass
+class Outputs:
+    """By head name: probabilities (classes,), and traces where the job asks for them."""
+
+    probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    traces: dict[str, Trace] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one job got, and its batch's seconds."""
+
+    outputs: Outputs
     inference_s: float
     finished: float
 
@@ -62,6 +80,8 @@ class Job:
     heads: Sequence[LoadedHead]
     deadline: Deadline
     pixels: NDArray[np.uint8] | None = None
+    offset: Offset = IN_PLACE
+    is_traced: bool = False
     decode_s: float = 0.0
     number: int = 0
     done: Future[Answer] = field(default_factory=Future)
@@ -180,12 +200,12 @@ class Batcher:
             return
         finished = time.perf_counter()
         self._image_s += NEWEST_SHARE * ((finished - started) / len(batch) - self._image_s)
-        for job, probabilities in zip(batch, answers, strict=True):
+        for job, outputs in zip(batch, answers, strict=True):
             if not job.done.done():
-                job.done.set_result(Answer(probabilities, finished - started, finished))
+                job.done.set_result(Answer(outputs, finished - started, finished))
 
 
-def _compute(batch: Sequence[Job]) -> list[dict[str, NDArray[np.float32]]]:
+def _compute(batch: Sequence[Job]) -> list[Outputs]:
     """One backbone pass over the batch, then each head on the rows that want it.
 
     A head that raises fails the jobs that asked for it, and no other.
@@ -193,15 +213,20 @@ def _compute(batch: Sequence[Job]) -> list[dict[str, NDArray[np.float32]]]:
     features = batch[0].backbone.network(
         np.stack([job.pixels for job in batch if job.pixels is not None])
     )
-    answers: list[dict[str, NDArray[np.float32]]] = [{} for _ in batch]
+    answers = [Outputs() for _ in batch]
     for head in _distinct(head for job in batch for head in job.heads):
         rows = [row for row, job in enumerate(batch) if head in job.heads]
+        name = head.card.head
         try:
-            outputs = head.network(features if len(rows) == len(batch) else features[rows])
-            for row, probabilities in zip(rows, outputs.copy(), strict=True):
-                answers[row][head.card.head] = probabilities
+            outputs = head.network(features if len(rows) == len(batch) else features[rows]).copy()
+            for row, probabilities in zip(rows, outputs, strict=True):
+                answers[row].probabilities[name] = probabilities
+            for at, row in enumerate(rows):
+                if batch[row].is_traced and (pixels := batch[row].pixels) is not None:
+                    logits = head.network.logits()[at].copy()
+                    answers[row].traces[name] = Trace(pixels, features[row].copy(), logits)
         except Exception as exc:
-            log.exception("head %s failed on a batch of %d", head.card.head, len(rows))
+            log.exception("head %s failed on a batch of %d", name, len(rows))
             for row in rows:
                 batch[row].fail(EngineFailed(), exc)
     return answers

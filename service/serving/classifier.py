@@ -11,18 +11,12 @@ from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, ImageError
 from service.serving import image
-from service.serving.batcher import Answer, Batcher, Deadline, Job
+from service.serving.batcher import Answer, Batcher, Deadline, Job, Outputs, Trace
+from service.serving.evidence import Evidence, explain
 from service.serving.heads import Heads, LoadedBackbone, LoadedHead
+from service.serving.shift import IN_PLACE, Offset, moved
 from service.serving.threads import give_way
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One ranked class."""
-
-    index: int
-    label: str
-    probability: float
+from service.store.card import Input
 
 
 @dataclass(frozen=True)
@@ -36,11 +30,27 @@ class Stages:
 
 @dataclass(frozen=True)
 class Classified:
-    """Probabilities of each image by head name, the heads that computed them, and the time it took."""
+    """Probabilities of each image by head name, the heads that computed them, and the time it took.
+
+    An image that was moved counts once for each offset. `traces` are in the order of `images`.
+    """
 
     heads: Sequence[LoadedHead]
     images: Sequence[dict[str, NDArray[np.float32]]]
+    traces: Sequence[dict[str, Trace]]
     stages: Stages
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """The evidence in each image, and what it explains."""
+
+    classified: Classified
+    evidence: Sequence[Evidence]
+
+    @property
+    def stages(self) -> Stages:
+        return self.classified.stages
 
 
 class Classifier:
@@ -57,9 +67,14 @@ class Classifier:
         self._max_image_pixels = max_image_pixels
 
     async def classify(
-        self, images: Sequence[bytes], heads: Sequence[LoadedHead], deadline: Deadline
+        self,
+        images: Sequence[bytes],
+        heads: Sequence[LoadedHead],
+        deadline: Deadline,
+        offsets: Sequence[Offset] = (IN_PLACE,),
+        is_traced: bool = False,
     ) -> Classified:
-        """Every head on every image; heads that share a backbone ride on one pass.
+        """Every head on every image, moved by each offset; heads that share a backbone ride on one pass.
 
         Raises TooBusy on arrival, DeadlineExceeded, or the ImageError of a bad image. When it
         raises or is cancelled, work that has not reached the engine is dropped.
@@ -68,7 +83,14 @@ class Classifier:
         by_backbone: dict[LoadedBackbone, list[LoadedHead]] = {}
         for head in heads:
             by_backbone.setdefault(head.backbone, []).append(head)
-        jobs = [[Job(group, deadline) for group in by_backbone.values()] for _ in images]
+        jobs = [
+            [
+                Job(group, deadline, offset=offset, is_traced=is_traced)
+                for offset in offsets
+                for group in by_backbone.values()
+            ]
+            for _ in images
+        ]
         everything = [job for of_image in jobs for job in of_image]
         self.batcher.admit(everything, deadline)
         try:
@@ -82,7 +104,35 @@ class Classifier:
         finally:
             for job in everything:
                 job.done.cancel()
-        return Classified(heads, _by_image(answers, len(images)), _stages(arrived, everything, answers))
+        outputs = _by_image(answers, len(by_backbone))
+        return Classified(
+            heads,
+            [of_image.probabilities for of_image in outputs],
+            [of_image.traces for of_image in outputs],
+            _stages(arrived, everything, answers),
+        )
+
+    async def explain(
+        self, images: Sequence[bytes], head: LoadedHead, deadline: Deadline, index: int | None
+    ) -> Explanations:
+        """The evidence of one head for one class in every image; None is the likeliest of each.
+
+        Raises CannotExplain, and what `classify` does.
+        """
+        loop = asyncio.get_running_loop()
+        layers = await loop.run_in_executor(self._decoders, lambda: head.network.layers)
+        classified = await self.classify(images, [head], deadline, is_traced=True)
+        name, output = head.card.head, head.card.output
+
+        def evidence() -> list[Evidence]:
+            return [
+                explain(
+                    layers, trace[name], output, rank(of_image[name], 1)[0] if index is None else index
+                )
+                for of_image, trace in zip(classified.images, classified.traces, strict=True)
+            ]
+
+        return Explanations(classified, await loop.run_in_executor(self._decoders, evidence))
 
     def close(self) -> None:
         """Ends the threads; what was not started raises NotReady where it is awaited."""
@@ -91,38 +141,42 @@ class Classifier:
 
     def _decode(self, index: int, data: bytes, jobs: Sequence[Job]) -> None:
         """Runs in the pool: decodes once per distinct input, and queues the jobs of one image."""
-        pixels = {}
+        by_input: dict[Input, list[Job]] = {}
         for job in jobs:
-            if not job.is_wanted():
+            by_input.setdefault(job.backbone.input, []).append(job)
+        for spec, alike in by_input.items():
+            wanted = [job for job in alike if job.is_wanted()]
+            if not wanted:
                 continue
-            spec = job.backbone.input
             started = time.perf_counter()
             try:
-                if spec not in pixels:
-                    pixels[spec] = image.decode(data, spec, self._max_image_pixels)
+                pixels = image.decode(data, spec, self._max_image_pixels)
             except Exception as exc:
                 if isinstance(exc, ImageError):
                     exc.index = index
-                job.fail(exc)
+                for job in wanted:
+                    job.fail(exc)
                 continue
-            job.pixels, job.decode_s = pixels[spec], time.perf_counter() - started
-            self.batcher.put(job)
+            decode_s = time.perf_counter() - started
+            for job in wanted:
+                job.pixels, job.decode_s = moved(pixels, job.offset), decode_s
+                self.batcher.put(job)
 
 
-def rank(probabilities: NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[Prediction]:
-    """The `top_k` likeliest classes, likeliest first; equal ones in label order."""
-    order = np.argsort(-probabilities, kind="stable")[:top_k]
-    return [Prediction(int(index), labels[index], float(probabilities[index])) for index in order]
+def rank(probabilities: NDArray[np.float32], top_k: int) -> list[int]:
+    """The indices of the `top_k` likeliest classes, likeliest first; equal ones in order."""
+    best: list[int] = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+    return best
 
 
-def _by_image(answers: Sequence[Answer], images: int) -> list[dict[str, NDArray[np.float32]]]:
-    """The answers of each image's jobs as one dictionary; jobs are in the order of images."""
-    per_image = len(answers) // images
-    merged: list[dict[str, NDArray[np.float32]]] = []
-    for start in range(0, len(answers), per_image):
-        merged.append({})
-        for answer in answers[start : start + per_image]:
-            merged[-1] |= answer.probabilities
+def _by_image(answers: Sequence[Answer], backbones: int) -> list[Outputs]:
+    """The answers of each image's jobs, one a backbone, as one; jobs are in the order of images."""
+    merged: list[Outputs] = []
+    for start in range(0, len(answers), backbones):
+        merged.append(Outputs())
+        for answer in answers[start : start + backbones]:
+            merged[-1].probabilities |= answer.outputs.probabilities
+            merged[-1].traces |= answer.outputs.traces
     return merged
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from service.errors import HeadUnavailable, ImageError, NotReady, ServiceError, UnknownHead, VersionError
 from service.serving import image
-from service.serving.engines import Engine, EngineName, Network
+from service.serving.engines import Engine, EngineName, HeadNetwork, Network
 from service.store.card import Card, Input
 from service.store.layout import NotCompiled, Store
 
@@ -41,7 +41,7 @@ class LoadedHead:
 
     card: Card
     backbone: LoadedBackbone
-    network: Network
+    network: HeadNetwork
 
 
 @dataclass
@@ -129,9 +129,10 @@ class Heads:
         card = self._store.read_card(head, version)
         key = (card.backbone.digest, card.input)
         backbone = self._backbones.get(key) or LoadedBackbone(
-            *key, self._open(engine, card, self._store.backbone_of)
+            *key, engine.open(self._find(engine, card, self._store.backbone_of))
         )
-        loaded = LoadedHead(card, backbone, self._open(engine, card, self._store.head_of))
+        network = engine.open_head(self._find(engine, card, self._store.head_of))
+        loaded = LoadedHead(card, backbone, network)
         check_golden(loaded)
         if key not in self._backbones:
             pixels = (card.input.height, card.input.width, 3)
@@ -141,14 +142,13 @@ class Heads:
         warm(loaded.network, rows, card.backbone.feature_shape, np.float32)
         return loaded
 
-    def _open(self, engine: Engine, card: Card, find: Callable[[Card, EngineName], Path]) -> Network:
+    def _find(self, engine: Engine, card: Card, find: Callable[[Card, EngineName], Path]) -> Path:
         try:
-            folder = find(card, engine.name)
+            return find(card, engine.name)
         except NotCompiled as exc:
             log.warning("head %s version %d: %s; compiling it", card.head, card.version, exc)
             self._rebuild(self._store, card.head, card.version, engine.name)
-            folder = find(card, engine.name)
-        return engine.open(folder)
+            return find(card, engine.name)
 
 
 def _reason(exc: Exception) -> str:

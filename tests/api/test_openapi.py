@@ -3,7 +3,7 @@ from pathlib import Path
 
 import openapi_document
 
-from service.api import benchmark, heads, health, predict, scrape
+from service.api import benchmark, explain, heads, health, predict, scrape
 from service.app import create_app
 from service.settings import Settings
 
@@ -20,7 +20,14 @@ def test_every_route_is_in_it():
         for path, item in create_app(Settings()).openapi()["paths"].items()
         for method in item
     }
-    routers = (predict.router, heads.router, benchmark.router, health.router, scrape.router)
+    routers = (
+        predict.router,
+        explain.router,
+        heads.router,
+        benchmark.router,
+        health.router,
+        scrape.router,
+    )
     routes = {
         (route.path, method.lower())
         for router in routers
@@ -28,7 +35,7 @@ def test_every_route_is_in_it():
         for method in route.methods
     }
     assert documented == routes
-    assert len(routes) == 9
+    assert len(routes) == 11
 
 
 def test_every_reference_leads_somewhere():

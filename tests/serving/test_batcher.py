@@ -71,7 +71,7 @@ def hold(batcher, base):
 
 
 def answers(*jobs):
-    return [one.done.result(PATIENCE_S).probabilities for one in jobs]
+    return [one.done.result(PATIENCE_S).outputs.probabilities for one in jobs]
 
 
 def likeliest(probabilities):

@@ -324,17 +324,13 @@ def test_a_storm_of_requests_is_answered_right_or_refused(new_classifier):
 
 
 def test_predictions_are_ranked_likeliest_first():
-    ranked = rank(np.array([0.1, 0.7, 0.2], np.float32), LABELS, 2)
-    assert [(p.index, p.label) for p in ranked] == [(1, "green"), (2, "blue")]
-    assert [p.probability for p in ranked] == pytest.approx([0.7, 0.2])
+    assert rank(np.array([0.1, 0.7, 0.2], np.float32), 2) == [1, 2]
 
 
 def test_equal_probabilities_keep_the_order_of_labels():
-    labels = [str(number) for number in range(1000)]
-    ranked = rank(np.tile(np.float32([0.0005, 0.0015]), 500), labels, 1000)
-    assert [p.label for p in ranked] == labels[1::2] + labels[::2]
+    ranked = rank(np.tile(np.float32([0.0005, 0.0015]), 500), 1000)
+    assert ranked == [*range(1, 1000, 2), *range(0, 1000, 2)]
 
 
 def test_more_classes_than_there_are_gives_all_of_them():
-    ranked = rank(np.array([0.5, 0.3, 0.2], np.float32), LABELS, 100)
-    assert [p.label for p in ranked] == list(LABELS)
+    assert rank(np.array([0.5, 0.3, 0.2], np.float32), 100) == [0, 1, 2]

@@ -32,6 +32,7 @@ def child(store, code, **environment):
     return subprocess.Popen(
         [sys.executable, "-c", start + code],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | environment,
+        stdin=subprocess.PIPE,  # nothing comes from it, where the tests' own may be at its end
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -3,11 +3,14 @@
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from service.serving.layers import Layer
 
 EngineName = Literal["openvino", "keras"]
 
@@ -26,6 +29,17 @@ class Network(Protocol):
         """
 
 
+class HeadNetwork(Network, Protocol):
+    """A compiled head, which can be explained."""
+
+    def logits(self) -> NDArray[np.float32]:
+        """What the last call applied softmax or sigmoid to, (n, units); valid as long as its answer."""
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """From features to logits. Raises CannotExplain where they are not piecewise linear."""
+
+
 class Engine(Protocol):
     """Opens compiled networks."""
 
@@ -34,7 +48,10 @@ class Engine(Protocol):
         """The word that stands for it in cards, settings and answers."""
 
     def open(self, folder: Path) -> Network:
-        """The network whose compiled files lie in `folder`. Raises VersionError."""
+        """The backbone whose compiled files lie in `folder`. Raises VersionError."""
+
+    def open_head(self, folder: Path) -> HeadNetwork:
+        """The head whose compiled files lie in `folder`. Raises VersionError."""
 
 
 def open_engine(name: EngineName, threads: int) -> Engine:

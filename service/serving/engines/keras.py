@@ -6,7 +6,10 @@ import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
 
 import contextlib
 import textwrap
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +18,8 @@ from numpy.typing import NDArray
 
 from service.errors import VersionError
 from service.serving.engines import EngineName
+from service.serving.engines.keras_layers import layers_of, logits_of, steps_of
+from service.serving.layers import Layer
 
 NETWORK = "network.keras"
 
@@ -23,15 +28,35 @@ class KerasNetwork:
     """One model as one TensorFlow function, traced once for every batch size."""
 
     def __init__(self, model: keras.Model) -> None:
-        source = model.inputs[0]
-        signature = [tf.TensorSpec((None, *source.shape[1:]), source.dtype)]
-        self._function = tf.function(
-            lambda batch: model(batch, training=False), input_signature=signature
-        )
+        self._function = _traced(model, lambda batch: model(batch, training=False))
 
     def __call__(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         result: NDArray[np.float32] = self._function(tf.convert_to_tensor(batch)).numpy()
         return result
+
+
+class KerasHead:
+    """A head as one TensorFlow function, which gives its logits as well."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._steps = steps_of(model)
+        self._function = _traced(
+            model, lambda batch: (model(batch, training=False), logits_of(self._steps, batch))
+        )
+        self._logits = np.empty(0, np.float32)
+
+    def __call__(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        result, logits = self._function(tf.convert_to_tensor(batch))
+        self._logits = logits.numpy()
+        probabilities: NDArray[np.float32] = result.numpy()
+        return probabilities
+
+    def logits(self) -> NDArray[np.float32]:
+        return self._logits
+
+    @cached_property
+    def layers(self) -> Sequence[Layer]:
+        return layers_of(self._steps)
 
 
 class KerasEngine:
@@ -46,7 +71,21 @@ class KerasEngine:
 
     def open(self, folder: Path) -> KerasNetwork:
         """Loads `folder`/network.keras in safe mode."""
-        try:
-            return KerasNetwork(keras.models.load_model(folder / NETWORK, compile=False, safe_mode=True))
-        except Exception as exc:  # whatever the file makes Keras stumble on
-            raise VersionError(f"Keras cannot open it: {textwrap.shorten(str(exc), 200)}") from exc
+        return KerasNetwork(_load(folder))
+
+    def open_head(self, folder: Path) -> KerasHead:
+        """The same, with what explains it."""
+        return KerasHead(_load(folder))
+
+
+def _load(folder: Path) -> keras.Model:
+    try:
+        return keras.models.load_model(folder / NETWORK, compile=False, safe_mode=True)
+    except Exception as exc:  # whatever the file makes Keras stumble on
+        raise VersionError(f"Keras cannot open it: {textwrap.shorten(str(exc), 200)}") from exc
+
+
+def _traced(model: keras.Model, function: Callable[[Any], Any]) -> Any:
+    source = model.inputs[0]
+    signature = [tf.TensorSpec((None, *source.shape[1:]), source.dtype)]
+    return tf.function(function, input_signature=signature, autograph=False)

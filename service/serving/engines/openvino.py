@@ -1,5 +1,7 @@
 """The CPU runtime. Needs no TensorFlow."""
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,8 @@ from numpy.typing import NDArray
 
 from service.errors import VersionError
 from service.serving.engines import EngineName
+from service.serving.engines.openvino_layers import layers_of, logits_of
+from service.serving.layers import Layer
 
 NETWORK = "network.xml"
 
@@ -25,6 +29,22 @@ class OpenVinoNetwork:
         )
         result: NDArray[np.float32] = outputs[self._output]
         return result
+
+
+class OpenVinoHead(OpenVinoNetwork):
+    """A head, its logits a second output. Its graph stays: it maps a file that is mapped anyway."""
+
+    def __init__(self, compiled: ov.CompiledModel, graph: ov.Model) -> None:
+        super().__init__(compiled)
+        self._graph = graph
+
+    def logits(self) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = self._request.get_output_tensor(1).data
+        return result
+
+    @cached_property
+    def layers(self) -> Sequence[Layer]:
+        return layers_of(logits_of(self._graph))
 
 
 class OpenVinoEngine:
@@ -46,8 +66,25 @@ class OpenVinoEngine:
         try:
             return self.compile(self._core.read_model(folder / NETWORK))
         except RuntimeError as exc:
-            raise VersionError(f"OpenVINO cannot open it: {str(exc).strip().splitlines()[-1]}") from exc
+            raise _refused(exc) from exc
+
+    def open_head(self, folder: Path) -> OpenVinoHead:
+        """The same, with what explains it."""
+        try:
+            graph = self._core.read_model(folder / NETWORK)
+            if (logits := logits_of(graph)) is not None:
+                graph.add_outputs(logits)
+            return OpenVinoHead(self._compiled(graph), graph)
+        except RuntimeError as exc:
+            raise _refused(exc) from exc
 
     def compile(self, graph: ov.Model) -> OpenVinoNetwork:
         """The network of a graph in memory."""
-        return OpenVinoNetwork(self._core.compile_model(graph, "CPU", self._config))
+        return OpenVinoNetwork(self._compiled(graph))
+
+    def _compiled(self, graph: ov.Model) -> ov.CompiledModel:
+        return self._core.compile_model(graph, "CPU", self._config)
+
+
+def _refused(exc: RuntimeError) -> VersionError:
+    return VersionError(f"OpenVINO cannot open it: {str(exc).strip().splitlines()[-1]}")

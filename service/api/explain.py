@@ -1,0 +1,84 @@
+"""POST /explain and POST /shift: where a head looks, and what position means to it."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from service import errors
+from service.api import problems, schemas
+from service.api.call import InCall
+from service.api.fields import ExplainFields, ShiftFields
+from service.api.images import FAILURES, body_of
+from service.api.room import needs_key
+from service.serving import overlay
+from service.serving.shift import GRID, IN_PLACE, Offset
+
+router = APIRouter(tags=["explain"], dependencies=[Depends(needs_key)])
+
+OFFSET = re.compile(r"(-?[0-9]{1,3}),(-?[0-9]{1,3})")
+UNEXPLAINED = problems.documented(
+    *problems.IMAGE_ERRORS, *problems.BODY_ERRORS, errors.BadParameter, errors.CannotExplain
+)
+PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+@router.post(
+    "/explain",
+    responses=FAILURES | UNEXPLAINED | {200: PNG},
+    response_model=schemas.Explained,
+    openapi_extra=body_of(ExplainFields),
+)
+async def explain(
+    call: InCall, query: Annotated[ExplainFields, Query()]
+) -> schemas.Explained | Response:
+    """How much each position of the feature map adds to the logit of a class: an exact sum.
+
+    `grid`, summed, and `constant` make the `logit`. With `format=png`, one image under its map.
+    """
+    images, fields = await call.read(query)
+    head = call.room.heads.get(fields.head or call.room.default_head)
+    index = None if fields.label is None else _index_of(fields.label, head.card.labels)
+    if fields.format == "png" and len(images) > 1:
+        raise errors.BadParameter("format: png is for one image.")
+    done, timing = await call.run(
+        lambda deadline: call.room.classifier.explain(images, head, deadline, index)
+    )
+    if fields.format != "png":
+        return schemas.explained(done, head, call.room.engine_name(), timing)
+    card, evidence = head.card, done.evidence[0]
+    title = f"{card.head} {card.version}: {card.labels[evidence.index]}"
+    pixels = done.classified.traces[0][card.head].pixels
+    picture = overlay.draw(pixels, evidence, title)
+    return Response(picture, media_type="image/png", headers={"Server-Timing": timing.header()})
+
+
+@router.post("/shift", responses=FAILURES, openapi_extra=body_of(ShiftFields))
+async def shift(call: InCall, query: Annotated[ShiftFields, Query()]) -> schemas.Shifted:
+    """One picture moved by each offset, its edges repeated: what stays of each head's answer."""
+    images, fields = await call.read(query)
+    if len(images) > 1:
+        raise errors.BadParameter("/shift takes one image.")
+    offsets = GRID if fields.offset is None else tuple(map(_offset, fields.offset))
+    heads = call.room.choose(fields.head)
+    ran = tuple(dict.fromkeys((IN_PLACE, *offsets)))
+    classified, timing = await call.run(
+        lambda deadline: call.room.classifier.classify(images, heads, deadline, ran)
+    )
+    return schemas.shifted(classified, ran, offsets, call.room.engine_name(), timing)
+
+
+def _index_of(label: str, labels: Sequence[str]) -> int:
+    """Labels may be numbers themselves: they come first."""
+    if label in labels:
+        return labels.index(label)
+    if re.fullmatch(r"[0-9]{1,9}", label) and int(label) < len(labels):
+        return int(label)
+    raise errors.BadParameter(f"class: there is no {label!r}; a label, or an index below {len(labels)}.")
+
+
+def _offset(text: str) -> Offset:
+    if found := OFFSET.fullmatch(text):
+        return int(found[1]), int(found[2])
+    raise errors.BadParameter(f"offset: {text!r} is not of the form right,down, such as 8,-4.")

@@ -1,0 +1,168 @@
+"""The layers of a head in numpy, each linear or piecewise linear, for one image at a time.
+
+Each tells what it makes of its input, and how a weight on its outputs weighs its inputs there.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+class Layer(Protocol):
+    """At every input x there are a matrix A and a b, made of biases, with forward(x) = A x + b."""
+
+    def forward(self, x: Array) -> Array:
+        """A x + b."""
+
+    def pull(self, weights: Array, x: Array) -> Array:
+        """The weights of the inputs: those of the outputs times A at `x`."""
+
+    def constant(self, weights: Array) -> float:
+        """The outputs' weights times b."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """Over the last axis: `kernel` (outputs, inputs), `bias` (outputs,)."""
+
+    kernel: Array
+    bias: Array
+
+    def forward(self, x: Array) -> Array:
+        return x @ self.kernel.T + self.bias
+
+    def pull(self, weights: Array, x: Array) -> Array:  # noqa: ARG002 (it is linear)
+        used = np.flatnonzero(weights)
+        if weights.ndim == 1 and used.size == 1:  # one class: one row, not the whole kernel
+            row: Array = self.kernel[used[0]] * weights[used[0]]
+            return row
+        return weights @ self.kernel
+
+    def constant(self, weights: Array) -> float:
+        return total(weights * self.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """x * scale + shift, elementwise; both broadcast to the shape of x."""
+
+    scale: Array
+    shift: Array
+
+    def forward(self, x: Array) -> Array:
+        return x * self.scale + self.shift
+
+    def pull(self, weights: Array, x: Array) -> Array:  # noqa: ARG002 (it is linear)
+        return weights * self.scale
+
+    def constant(self, weights: Array) -> float:
+        return total(weights * self.shift)
+
+
+@dataclass(frozen=True, eq=False)
+class Rectified:
+    """x where it is positive, else slope * x: ReLU with slope 0, and its leaky kin."""
+
+    slope: Array
+
+    def forward(self, x: Array) -> Array:
+        return np.where(x > 0, x, self.slope * x)
+
+    def pull(self, weights: Array, x: Array) -> Array:
+        return np.where(x > 0, weights, self.slope * weights)
+
+    def constant(self, weights: Array) -> float:  # noqa: ARG002 (there is no bias)
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """Axes in another order."""
+
+    axes: tuple[int, ...]
+
+    def forward(self, x: Array) -> Array:
+        return x.transpose(self.axes)
+
+    def pull(self, weights: Array, x: Array) -> Array:  # noqa: ARG002 (it is linear)
+        return weights.transpose(np.argsort(self.axes))
+
+    def constant(self, weights: Array) -> float:  # noqa: ARG002 (there is no bias)
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Reshaped:
+    """The same numbers in another shape."""
+
+    shape: tuple[int, ...]
+
+    def forward(self, x: Array) -> Array:
+        return x.reshape(self.shape)
+
+    def pull(self, weights: Array, x: Array) -> Array:
+        return weights.reshape(x.shape)
+
+    def constant(self, weights: Array) -> float:  # noqa: ARG002 (there is no bias)
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The mean or the maximum of each window, over the two axes that follow `first_axis`, inclusive.
+
+    The windows are the products of `rows` and `columns`; what pads the map is not in them.
+    """
+
+    is_average: bool
+    first_axis: int
+    rows: tuple[slice, ...]
+    columns: tuple[slice, ...]
+
+    def forward(self, x: Array) -> Array:
+        cells = self._spatial_first(x)
+        pool = np.mean if self.is_average else np.max
+        pooled = [[pool(cells[r, c], axis=(0, 1)) for c in self.columns] for r in self.rows]
+        return self._back(np.array(pooled, np.float32))
+
+    def pull(self, weights: Array, x: Array) -> Array:
+        cells, outputs = self._spatial_first(x), self._spatial_first(weights)
+        result = np.zeros_like(cells)
+        for i, r in enumerate(self.rows):
+            for j, c in enumerate(self.columns):
+                window = cells[r, c]
+                share = (
+                    1 / (window.shape[0] * window.shape[1]) if self.is_average else is_first_max(window)
+                )
+                result[r, c] += outputs[i, j] * share
+        return self._back(result)
+
+    def constant(self, weights: Array) -> float:  # noqa: ARG002 (there is no bias)
+        return 0.0
+
+    def _spatial_first(self, x: Array) -> Array:
+        return np.moveaxis(x, (self.first_axis, self.first_axis + 1), (0, 1))
+
+    def _back(self, x: Array) -> Array:
+        return np.moveaxis(x, (0, 1), (self.first_axis, self.first_axis + 1))
+
+
+def windows(size: int, side: int, stride: int, outputs: int, padded: int = 0) -> tuple[slice, ...]:
+    """The windows along one axis of `size`, `padded` before it; clipped to what there is."""
+    starts = (number * stride - padded for number in range(outputs))
+    return tuple(slice(max(start, 0), min(start + side, size)) for start in starts)
+
+
+def is_first_max(window: Array) -> Array:
+    """1 at the first maximum of each channel of (rows, columns, channels), else 0."""
+    flat = window.reshape(-1, window.shape[-1])
+    chosen: Array = np.equal(np.arange(len(flat))[:, np.newaxis], flat.argmax(axis=0)).astype(np.float32)
+    return chosen.reshape(window.shape)
+
+
+def total(products: Array) -> float:
+    return float(products.sum(dtype=np.float64))
