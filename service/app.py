@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import service
-from service.api import benchmark, explain, heads, health, predict, problems, scrape
+from service.api import benchmark, explain, heads, health, predict, problems, schemas, scrape
 from service.api.guards import Limits
 from service.api.metrics import Metrics
 from service.api.observe import Observe
@@ -118,10 +118,10 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        schemas = document["components"]["schemas"]
-        schemas["Problem"] = problems.Problem.model_json_schema()
+        components = document["components"]["schemas"]
+        components["Problem"] = schemas.Problem.model_json_schema()
         for unused in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(unused, None)
+            components.pop(unused, None)
         for item in document["paths"].values():
             for operation in item.values():  # a path is any text: FastAPI's own 422 cannot happen
                 if "HTTPValidationError" in str(operation["responses"].get("422")):

@@ -10,7 +10,7 @@ from service.store.card import Decode, Preprocessing, Resize
 
 ENVIRONMENT_ONLY = {"api_keys", "admin_key"}
 
-Command = Callable[[argparse.Namespace], None]
+Command = Callable[[argparse.Namespace], int | None]
 
 
 def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
@@ -97,6 +97,17 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     )
 
     benchmark = command("benchmark", "measure latency and memory of each head")
+    _add_benchmark(benchmark)
+    _add_predict(command("predict", "ask a running server about pictures"))
+
+    study = command("study", "compare the heads: accuracy, cost, and what differs by more than chance")
+    study.add_argument("--html", type=Path, metavar="FILE", help="also write a page with charts")
+    for added in (init, importing, compiling, training, quantize, benchmark, study):
+        added.add_argument("--store-dir", help="the model store")
+    return top
+
+
+def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
     benchmark.add_argument("--heads", type=_names, metavar="A,B", help="default: all in the store")
     benchmark.add_argument("--engines", type=_names, metavar="E,..", help="default: the one that serves")
     benchmark.add_argument("--batch-sizes", type=_names, metavar="N,..", help="default: 1,8")
@@ -106,11 +117,16 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         "--if-missing", action="store_true", help="do nothing where this host has a report"
     )
 
-    study = command("study", "compare the heads: accuracy, cost, and what differs by more than chance")
-    study.add_argument("--html", type=Path, metavar="FILE", help="also write a page with charts")
-    for added in (init, importing, compiling, training, quantize, benchmark, study):
-        added.add_argument("--store-dir", help="the model store")
-    return top
+
+def _add_predict(predict: argparse.ArgumentParser) -> None:
+    predict.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="a picture, or a folder")
+    predict.add_argument(
+        "--head", action="append", default=[], dest="heads", help="may repeat [the server's default]"
+    )
+    predict.add_argument("--top-k", type=_count, default=1, metavar="N", help="classes of each [1]")
+    predict.add_argument("--json", action="store_true", help="print JSON, not a table")
+    predict.add_argument("--explain", type=Path, metavar="OUT", help="also write evidence maps there")
+    predict.add_argument("--url", help="of the server [RESNET_HEADS_URL, or http://127.0.0.1:8000]")
 
 
 def _count(text: str) -> int:

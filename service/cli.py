@@ -3,6 +3,7 @@
 import argparse
 import logging
 import math
+import os
 import signal
 import socket
 import sys
@@ -12,7 +13,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from service.app import create_app, open_bench, open_store
-from service.arguments import parser
+from service.arguments import Command, parser
 from service.benchmark.children import Children
 from service.benchmark.plan import Plan, cards_in
 from service.errors import CommandError, ServiceError
@@ -25,10 +26,13 @@ EXAMPLE = Path("examples/red-top-left.jpg")
 
 
 def main() -> None:
-    """Runs the command of sys.argv and exits with its code: 0 done, 2 refused, 130 interrupted."""
+    """Runs the command of sys.argv and exits with its code.
+
+    0: done; 1: done in part; 2: refused; 130: interrupted.
+    """
     arguments = parser(COMMANDS).parse_args()
     try:
-        arguments.run(arguments)
+        sys.exit(arguments.run(arguments))
     except ServiceError as exc:
         sys.exit(_refuse(str(exc)))
     except ValidationError as exc:
@@ -139,14 +143,25 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     plan = Plan.model_validate({name: value for name, value in asked.items() if value is not None})
     cards = cards_in(bench.store, plan.heads)
     doing = f"Measuring {', '.join(card.head for card in cards)}, up to {plan.seconds:g} s"
-    with timed(plan.seconds, doing) as on_progress:
-        report = bench.measure(plan, cards, choose_engine(settings.engine), Children(), on_progress)
+    with timed(plan.seconds, doing) as tell:
+        engine = choose_engine(settings.engine)
+        report = bench.measure(plan, cards, engine, Children(), lambda _: tell())
     if arguments.json:
         print(report.model_dump_json(indent=1))
     else:
         from service.benchmark.table import show
 
         show(report)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from service.client import DEFAULT_URL, Client
+    from service.predicting import Asking, predict
+
+    url = arguments.url or os.environ.get("RESNET_HEADS_URL") or DEFAULT_URL
+    with Client(url, api_key=os.environ.get("RESNET_HEADS_API_KEY")) as client:
+        asking = Asking(client, arguments.heads, arguments.top_k, arguments.explain)
+        return predict(asking, arguments.paths, arguments.json)
 
 
 def _study(arguments: argparse.Namespace) -> None:
@@ -183,7 +198,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
-COMMANDS = {
+COMMANDS: dict[str, Command] = {
     "serve": _serve,
     "init": _init,
     "import": _import,
@@ -191,5 +206,6 @@ COMMANDS = {
     "train": _train,
     "quantize": _quantize,
     "benchmark": _benchmark,
+    "predict": _predict,
     "study": _study,
 }

@@ -8,7 +8,8 @@ ServiceError
 │   ├── TooBusy, DeadlineExceeded, EngineFailed, CannotExplain
 │   └── NoReport, BenchmarkRunning, TooLittleMemory, BenchmarkFailed
 ├── VersionError            this version cannot be served; becomes a reason in GET /heads
-└── CommandError            this command cannot be done; one sentence and exit code 2
+├── CommandError            this command cannot be done; one sentence and exit code 2
+└── CallFailed              a client got no answer; the leaves are in client/errors.py
 """
 
 

@@ -95,6 +95,27 @@ def test_the_import_lines_work_as_printed(folder):
     ]
 
 
+def test_the_predict_lines_work_as_printed(folder, demo_store):
+    lines = [line for line in COMMANDS if line.startswith("resnet-heads predict")]
+    assert len(lines) == 2
+    with serving(demo_store) as server:
+        table, nothing = (
+            shell(f"export RESNET_HEADS_URL={server.url}; {line}", folder) for line in lines
+        )
+    assert "examples/red-top-left.jpg" in table
+    assert nothing == ""
+    answers = json.loads((folder / "answers.json").read_text())
+    assert [len(answer["predictions"]["gap"]) for answer in answers] == [3] * 4
+
+
+def test_the_python_works_as_printed(folder, demo_store):
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    with serving(demo_store) as server:
+        (folder / "program.py").write_text(program.replace("http://localhost:8000", server.url))
+        printed = shell("python program.py", folder)
+    assert len(printed.splitlines()) == 2
+
+
 def test_the_study_line_works_as_printed(folder, demo_store):
     (folder / "model_store").symlink_to(demo_store.root)
     (line,) = (line for line in COMMANDS if line.startswith("resnet-heads study"))

@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from service import errors
@@ -55,17 +54,6 @@ ENGINE_ERRORS = (errors.TooBusy, errors.DeadlineExceeded, errors.EngineFailed)
 CLOSING = (errors.BodyTooLarge, errors.BodyTooSlow)
 
 
-class Problem(BaseModel):
-    """RFC 9457 problem details; `error` repeats `detail` for inference-protocol clients."""
-
-    type: str = Field(examples=["urn:resnet-heads:problem:unknown-head"])
-    title: str
-    status: int
-    detail: str
-    error: str
-    image: int | None = Field(None, description="index of the image at fault, from 0")
-
-
 def documented(*leaves: type[errors.RequestError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may raise these errors, for its OpenAPI description."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
@@ -90,6 +78,20 @@ def respond(status: int, name: str, title: str, detail: str, **more: object) -> 
     return JSONResponse(content | more, status, media_type=MEDIA_TYPE)
 
 
+def answer(exc: errors.RequestError) -> JSONResponse:
+    """The problem document of an error, with the headers that go with it."""
+    row = TABLE[type(exc)]
+    more = {"image": exc.index} if isinstance(exc, errors.ImageError) else {}
+    response = respond(row.status, _kebab(type(exc).__name__), row.title, str(exc), **more)
+    if isinstance(exc, errors.TooBusy):
+        response.headers["Retry-After"] = str(exc.retry_after_s)
+    if isinstance(exc, errors.NotAuthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(exc, CLOSING):
+        response.headers["Connection"] = "close"
+    return response
+
+
 def unexpected() -> JSONResponse:
     """The answer to a fault of ours; what happened is for the log alone."""
     return respond(500, "internal", "Internal error", "The service failed; its log says why.")
@@ -104,22 +106,13 @@ def install(app: FastAPI) -> None:
 
 def _request_error(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, errors.RequestError)  # noqa: S101 (narrows the handler's declared type)
-    row = TABLE[type(exc)]
-    more = {"image": exc.index} if isinstance(exc, errors.ImageError) else {}
-    response = respond(row.status, _kebab(type(exc).__name__), row.title, str(exc), **more)
-    if isinstance(exc, errors.TooBusy):
-        response.headers["Retry-After"] = str(exc.retry_after_s)
-    if isinstance(exc, errors.NotAuthorized):
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(exc, CLOSING):
-        response.headers["Connection"] = "close"
-    return response
+    return answer(exc)
 
 
-def _validation_error(request: Request, exc: Exception) -> JSONResponse:
+def _validation_error(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, RequestValidationError)  # noqa: S101 (narrows the handler's declared type)
     told = "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in exc.errors())
-    return _request_error(request, errors.BadParameter(f"{told}."))
+    return answer(errors.BadParameter(f"{told}."))
 
 
 def _http_exception(_: Request, exc: Exception) -> JSONResponse:

@@ -118,6 +118,17 @@ class Compared(BaseModel):
     timing_ms: Timing
 
 
+class Problem(BaseModel):
+    """RFC 9457 problem details; `error` repeats `detail` for inference-protocol clients."""
+
+    type: str = Field(examples=["urn:resnet-heads:problem:unknown-head"])
+    title: str
+    status: int
+    detail: str
+    error: str
+    image: int | None = Field(None, description="index of the image at fault, from 0")
+
+
 def predicted(
     classified: Classified, head: LoadedHead, engine: str, top_k: int | None, timing: Timing
 ) -> Predicted:

@@ -1,6 +1,7 @@
 """What commands and routes call: one run at a time, and the last report of this host."""
 
 import contextlib
+import itertools
 import logging
 import re
 import threading
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from service.benchmark import headroom, machine
 from service.benchmark.children import Children
 from service.benchmark.plan import Plan, Subject
-from service.benchmark.report import Report
+from service.benchmark.report import Progress, Report
 from service.benchmark.run import COMMAND, Run, measured
 from service.errors import BadParameter, BenchmarkFailed, BenchmarkRunning, NoReport
 from service.serving.engines import EngineName, has_tensorflow
@@ -23,6 +24,8 @@ from service.store.layout import Store
 from service.store.publish import publish_report
 
 log = logging.getLogger(__name__)
+
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass
@@ -43,12 +46,13 @@ class Bench:
         cards: Sequence[Card],
         engine: EngineName,
         children: Children,
-        on_progress: Callable[[], None] = lambda: None,
+        on_progress: OnProgress = lambda _: None,
     ) -> Report:
         """Measures the cards, on `engine` where the plan names none, and stores the report.
 
         Blocks for up to `plan.seconds`; `children.stop()` ends it from another thread. Raises
-        BadParameter, BenchmarkRunning, HeadUnavailable, TooLittleMemory, or BenchmarkFailed.
+        BadParameter, BenchmarkRunning, HeadUnavailable, or TooLittleMemory before anything has
+        begun, and BenchmarkFailed at any time.
         """
         subjects = Subject.every(cards, plan.engines or [engine])
         if plan.heads is None:
@@ -86,7 +90,7 @@ class Bench:
         plan: Plan,
         subjects: Sequence[Subject],
         children: Children,
-        on_progress: Callable[[], None],
+        on_progress: OnProgress,
     ) -> Report:
         started, clock = datetime.now(UTC), time.monotonic()
         answered = self.answered() if self.answered else 0
@@ -98,7 +102,7 @@ class Bench:
             end=clock + plan.seconds,
             children=children,
             command=self.command,
-            on_progress=on_progress,
+            on_progress=_telling(on_progress, clock, plan.seconds),
         )
         memory, entrants = run.weigh(), run.time()
         children.stop()
@@ -127,6 +131,25 @@ class Bench:
         with contextlib.suppress(OSError, ValidationError):
             return Report.model_validate_json(self.store.report(_file_name(host)).read_bytes())
         return None
+
+
+def _telling(on_progress: OnProgress, started: float, seconds: float) -> Callable[[str], None]:
+    """`on_progress` for who knows only what is being done; `started` is on the monotonic clock."""
+    steps = itertools.count(1)
+
+    def tell(doing: str) -> None:
+        elapsed_s = time.monotonic() - started
+        on_progress(
+            Progress(
+                step=next(steps),
+                doing=doing,
+                elapsed_s=elapsed_s,
+                of_seconds=seconds,
+                share=min(1.0, elapsed_s / seconds),
+            )
+        )
+
+    return tell
 
 
 def _file_name(host: str) -> str:

@@ -23,7 +23,7 @@ class Child:
     """One process that answers JSON lines with JSON lines. Asked by one thread, killed by any."""
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
-        self._name = name
+        self.name = name
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it; a pipe could fill up)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, bufsize=0
@@ -44,7 +44,7 @@ class Child:
         try:
             return answer.model_validate_json(line)
         except ValidationError as exc:
-            raise BenchmarkFailed(f"{self._name}: its process answered {line[:80]!r}.") from exc
+            raise BenchmarkFailed(f"{self.name}: its process answered {line[:80]!r}.") from exc
 
     def kill(self) -> None:
         """Ends it now, if it has not ended."""
@@ -64,10 +64,10 @@ class Child:
             selector.register(stdout, selectors.EVENT_READ)
             while not line.endswith(b"\n"):
                 if len(line) > MAX_ANSWER_BYTES:
-                    raise BenchmarkFailed(f"{self._name}: its process does not stop talking.")
+                    raise BenchmarkFailed(f"{self.name}: its process does not stop talking.")
                 if not selector.select(max(0.0, end - time.monotonic())):
                     raise TimeoutError(
-                        f"{self._name} was not measured in the time given; give it more seconds."
+                        f"{self.name} was not measured in the time given; give it more seconds."
                     )
                 chunk = os.read(stdout.fileno(), 2**16)
                 if not chunk:
@@ -79,7 +79,7 @@ class Child:
         code = self._process.wait()
         self._stderr.seek(0)
         last = (self._stderr.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        return BenchmarkFailed(f"{self._name}: its process ended ({code}): {last[:300]}")
+        return BenchmarkFailed(f"{self.name}: its process ended ({code}): {last[:300]}")
 
 
 class Children:

@@ -33,6 +33,11 @@ class Order(Message):
     batch_size: int = 0
     seconds: float = 0
 
+    def __str__(self) -> str:
+        """What the child is doing meanwhile."""
+        measuring = f"latency, batch size {self.batch_size}"
+        return {"load": "loading", "weigh": "memory", "turn": measuring}[self.do]
+
 
 class Loaded(Message):
     """The answer to `load`; first calls in the order of the batch sizes."""

@@ -91,6 +91,16 @@ class Machine(Part):
     versions: dict[str, str] = Field(description="of Python, of this service and of its libraries")
 
 
+class Progress(Part):
+    """What a run is doing now."""
+
+    step: int = Field(description="counts what was begun, from 1")
+    doing: str = Field(examples=["gap on openvino: memory"])
+    elapsed_s: float
+    of_seconds: float = Field(description="the time given, which a run uses up")
+    share: float = Field(description="of the time given that has passed, at most 1")
+
+
 class Report(Part):
     """One run. Each head was measured in a process of its own, and with a backbone of its own."""
 

@@ -44,7 +44,7 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is given; `end` is on the monotonic clock."""
+    """What a run is given; `end` is on the monotonic clock. `on_progress` hears of each order."""
 
     store: Store
     threads: int
@@ -53,14 +53,15 @@ class Run:
     end: float
     children: Children
     command: Sequence[str] = COMMAND
-    on_progress: Callable[[], None] = lambda: None
+    on_progress: Callable[[str], None] = lambda _: None
 
     def weigh(self) -> list[Memory]:
         """The memory pass. Raises BadParameter or HeadUnavailable where a subject cannot be opened.
 
         Raises BenchmarkFailed or TimeoutError, as all that follows.
         """
-        return [self._memory(subject) for subject in self.subjects]
+        file_bytes = [self._file_bytes(subject) for subject in self.subjects]  # before any starts
+        return list(map(self._memory, self.subjects, file_bytes))
 
     def time(self) -> list[Entrant]:
         """The latency pass: A B, B A, ..., so that drift and order meet all alike; one round or more."""
@@ -87,8 +88,7 @@ class Run:
         pairs = itertools.combinations(entrants, 2)
         return [(one, other) for one, other in pairs if one.subject.differs_in_one(other.subject)]
 
-    def _memory(self, subject: Subject) -> Memory:
-        file_bytes = self._file_bytes(subject)
+    def _memory(self, subject: Subject, file_bytes: int) -> Memory:
         child = self._start(subject)
         growth = self._ask(child, Order(do="weigh"), Growth)
         child.close()
@@ -139,9 +139,8 @@ class Run:
         return self.children.start(str(subject), [*self.command, task.model_dump_json()])
 
     def _ask(self, child: Child, order: Order, answer: type[A]) -> A:
-        answered = child.ask(order, answer, self.end)
-        self.on_progress()
-        return answered
+        self.on_progress(f"{child.name}: {order}")
+        return child.ask(order, answer, self.end)
 
 
 def measured(entrant: Entrant, memory: Memory) -> MeasuredHead:

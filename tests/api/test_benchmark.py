@@ -1,3 +1,4 @@
+import json
 import os
 import socket
 
@@ -7,9 +8,11 @@ import pytest
 from fakes import EchoHead, backbone, fake_heads, head
 from live import wait_until
 
-from service.benchmark.report import Report
+from service.benchmark.report import Progress, Report
 from service.serving.heads import LoadedHead
 from service.store.card import Backbone
+
+EVENTS = {"Accept": "text/event-stream"}
 
 
 @pytest.fixture
@@ -57,13 +60,80 @@ def test_a_hang_up_ends_the_run_and_until_then_there_is_one_at_a_time(real):
     assert children.of(me) == before
 
 
+def read_events(response: httpx.Response) -> list[tuple[str, dict]]:
+    """Name and data of each event, until the stream ends; comments are left out."""
+    read = []
+    for block in response.read().decode().removesuffix("\n\n").split("\n\n"):
+        if not block.startswith(":"):
+            name, data = block.split("\n")
+            read.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return read
+
+
+def test_a_run_that_is_asked_for_events_tells_its_progress_and_ends_with_its_report(real):
+    body = {"batch_sizes": [2], "seconds": 8}
+    with real.stream("POST", "/benchmark", json=body, headers=EVENTS, timeout=60) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["x-accel-buffering"] == "no"
+        *progress, (last, report) = read_events(response)
+    assert last == "report"
+    assert real.get("/benchmark").json() == report
+    assert {name for name, _ in progress} == {"progress"}
+    told = [Progress.model_validate(data) for _, data in progress]
+    assert [one.step for one in told] == list(range(1, len(told) + 1))
+    assert [one.doing for one in told[:5]] == [
+        "gap on openvino: memory",
+        "flatten on openvino: memory",
+        "gap on openvino: loading",
+        "flatten on openvino: loading",
+        "gap on openvino: latency, batch size 2",
+    ]
+    shares = [one.share for one in told]
+    assert shares == sorted(shares)
+    assert shares == pytest.approx([one.elapsed_s / 8 for one in told])
+    assert shares[0] < 0.1
+    assert 0.7 < shares[-1] <= 1
+
+
+def test_a_hang_up_in_the_middle_of_the_events_ends_the_run(real):
+    me, before = os.getpid(), children.of(os.getpid())
+    with real.stream("POST", "/benchmark", json={"seconds": 60}, headers=EVENTS) as response:
+        chunks = response.iter_bytes()
+        assert b"event: progress" in next(chunks)
+        wait_until(lambda: children.of(me) - before)
+        processes = children.of(me) - before
+        assert real.post("/benchmark", json={}, headers=EVENTS).status_code == 409
+    wait_until(lambda: children.are_gone(processes), 5)
+    wait_until(lambda: real.post("/benchmark", json={"seconds": 1}, timeout=60).status_code == 503)
+
+
+def test_what_fails_after_it_has_begun_is_an_event(real):
+    with real.stream("POST", "/benchmark", json={"seconds": 1}, headers=EVENTS) as response:
+        assert response.status_code == 200
+        (first, _), *_, (last, problem) = read_events(response)
+    assert (first, last) == ("progress", "problem")
+    assert problem["type"].endswith("benchmark-failed")
+    assert problem["status"] == 503
+    assert "more seconds" in problem["error"]
+
+
+def test_what_is_known_before_it_begins_is_answered_as_ever(connect, tmp_path):
+    client = connect(store_dir=tmp_path, cache_dir=tmp_path)
+    for body, status in [({"seconds": 0}, 422), ({"heads": ["nope"]}, 404), ({}, 503)]:
+        response = client.post("/benchmark", json=body, headers=EVENTS)
+        assert response.status_code == status
+        assert response.headers["content-type"] == "application/problem+json"
+
+
 def test_too_little_memory_is_409_with_the_figures(connect):
     enormous = Backbone(digest="b" * 64, parameters=10**13, feature_shape=(7, 7, 2048))
     client = connect(fake_heads(head("gap", backbone=enormous)))
-    response = client.post("/benchmark")
-    assert response.status_code == 409
-    assert response.json()["type"].endswith("too-little-memory")
-    assert "MB are available" in response.json()["error"]
+    for headers in ({}, EVENTS):
+        response = client.post("/benchmark", headers=headers)
+        assert response.status_code == 409
+        assert response.json()["type"].endswith("too-little-memory")
+        assert "MB are available" in response.json()["error"]
 
 
 def test_a_head_without_files_for_the_engine_is_503_and_names_the_command(connect, tmp_path):

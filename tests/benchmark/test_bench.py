@@ -77,6 +77,20 @@ def test_a_report_holds_what_the_children_said(report):
     assert report.seconds < PLAN.seconds + 1
 
 
+def test_it_tells_what_it_is_about_to_do(bench):
+    told = []
+    cards = cards_in(bench.store, ["gap"])
+    bench.measure(PLAN, cards, "openvino", Children(), told.append)
+    assert [one.doing for one in told[:4]] == [
+        "gap on openvino: memory",
+        "gap on openvino: loading",
+        "gap on openvino: latency, batch size 1",
+        "gap on openvino: latency, batch size 4",
+    ]
+    assert [one.step for one in told] == list(range(1, len(told) + 1))
+    assert {one.of_seconds for one in told} == {PLAN.seconds}
+
+
 def test_memory_is_what_they_weighed_and_what_the_card_and_the_files_say(report):
     gap, flatten = (head.memory for head in report.heads)
     assert (gap.resident_mb, gap.anonymous_mb, gap.file_backed_mb) == (7, 4, 3)
@@ -207,8 +221,16 @@ def test_a_child_that_fails_ends_the_run_with_the_name_of_its_head(store, code, 
 
 
 def test_what_is_not_compiled_names_the_command_that_compiles_it(bench):
+    told = []
     with pytest.raises(HeadUnavailable, match="resnet-heads compile gap --version 1 --engine keras"):
-        measure(bench, Plan(seconds=1, engines=["keras"]))
+        bench.measure(
+            Plan(seconds=1, engines=["openvino", "keras"]),
+            cards_in(bench.store, ["gap"]),
+            "openvino",
+            Children(),
+            told.append,
+        )
+    assert not told, "it was known before anything began"
 
 
 def test_an_int8_head_is_measured_on_its_own_engine_only(bench):

@@ -1,0 +1,138 @@
+"""What can be asked of the service. Each function is a method of both clients, written once."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from service.api.inventory import HeadList
+from service.api.schemas import Compared, Explained, Predicted, Shifted
+from service.benchmark.report import Progress, Report
+
+T = TypeVar("T")
+
+Image = bytes | str | os.PathLike[str]  # the bytes of a file, or its path
+Value = str | int | None
+OnProgress = Callable[[Progress], None]
+
+JSON = "application/json"
+EVENTS = "text/event-stream"
+PNG = "image/png"
+MORE_S = 30.0  # that a benchmark may take beyond its own seconds
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request, and how its answer is read. `timeout_s` None: the client's."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    query: Sequence[tuple[str, Value]] = ()
+    images: Sequence[Image] = ()
+    json: Mapping[str, object] | None = None
+    accept: str = JSON
+    timeout_s: float | None = None
+    on_progress: OnProgress = lambda _: None
+
+
+def predict(
+    *images: Image, head: str | None = None, top_k: int | None = None, timeout_s: float | None = None
+) -> Call[Predicted]:
+    """Ranked classes of each image by one head, by the server's default head when None.
+
+    Raises a leaf of CallFailed, or OSError for a file that cannot be read; so do the others.
+    """
+    query = [("head", head), ("top_k", top_k)]
+    return Call("POST", "/predict", Predicted.model_validate_json, query, images, timeout_s=timeout_s)
+
+
+def compare(
+    *images: Image,
+    heads: Sequence[str] | None = None,
+    top_k: int | None = None,
+    timeout_s: float | None = None,
+) -> Call[Compared]:
+    """Ranked classes of each image by several heads, by all that serve when None."""
+    query = [("heads", ",".join(heads) if heads else None), ("top_k", top_k)]
+    return Call("POST", "/compare", Compared.model_validate_json, query, images, timeout_s=timeout_s)
+
+
+def explain(
+    *images: Image,
+    head: str | None = None,
+    class_: str | int | None = None,
+    timeout_s: float | None = None,
+) -> Call[Explained]:
+    """The evidence map of a class, a label or an index, in each image; of its top class when None."""
+    query = [("head", head), ("class", class_)]
+    return Call("POST", "/explain", Explained.model_validate_json, query, images, timeout_s=timeout_s)
+
+
+def explain_png(
+    image: Image,
+    *,
+    head: str | None = None,
+    class_: str | int | None = None,
+    timeout_s: float | None = None,
+) -> Call[bytes]:
+    """The same for one image as a PNG file: the picture with the map over it, and a legend."""
+    query = [("head", head), ("class", class_), ("format", "png")]
+    return Call("POST", "/explain", bytes, query, [image], accept=PNG, timeout_s=timeout_s)
+
+
+def shift(
+    image: Image,
+    *,
+    heads: Sequence[str] = (),
+    offsets: Sequence[tuple[int, int]] = (),
+    timeout_s: float | None = None,
+) -> Call[Shifted]:
+    """What each head answers when the picture is moved by (right, down) pixels of its input.
+
+    Without heads all that serve, without offsets the server's 25.
+    """
+    moves = [("offset", f"{right},{down}") for right, down in offsets]
+    query = [*(("head", head) for head in heads), *moves]
+    return Call("POST", "/shift", Shifted.model_validate_json, query, [image], timeout_s=timeout_s)
+
+
+def heads(*, timeout_s: float | None = None) -> Call[HeadList]:
+    """Every head of the store: what serves, and what stays out and why."""
+    return Call("GET", "/heads", HeadList.model_validate_json, timeout_s=timeout_s)
+
+
+def benchmark(*, timeout_s: float | None = None) -> Call[Report]:
+    """The last report of the server's host. Refused with 404 where there is none."""
+    return Call("GET", "/benchmark", Report.model_validate_json, timeout_s=timeout_s)
+
+
+def measure(
+    *,
+    heads: Sequence[str] | None = None,
+    engines: Sequence[str] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    seconds: float = 20,
+    on_progress: OnProgress = lambda _: None,
+    timeout_s: float | None = None,
+) -> Call[Report]:
+    """A new report; `on_progress` hears what is being measured. Hanging up ends the run.
+
+    Needs the server's admin key where it has one. The deadline is `seconds` and 30 more.
+    """
+    asked = {"heads": heads, "engines": engines, "batch_sizes": batch_sizes, "seconds": seconds}
+    return Call(
+        "POST",
+        "/benchmark",
+        Report.model_validate_json,
+        json={name: value for name, value in asked.items() if value is not None},
+        accept=EVENTS,
+        timeout_s=timeout_s or seconds + MORE_S,
+        on_progress=on_progress,
+    )
+
+
+def content(image: Image) -> bytes:
+    """The bytes of an image file. Raises OSError."""
+    return image if isinstance(image, bytes) else Path(image).read_bytes()

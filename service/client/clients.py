@@ -1,0 +1,144 @@
+"""The two clients, which differ only in how they wait."""
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+
+import httpx
+from pydantic import AnyHttpUrl, ValidationError
+
+from service.client import calls
+from service.client.calls import Call
+from service.client.errors import WrongUrl
+from service.client.exchange import Exchange
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+TIMEOUT_S = 30.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Method(Generic[P, T]):
+    """A function that makes a call, as a method: it sends the call, and returns what is answered."""
+
+    def __init__(self, make: Callable[P, Call[T]]) -> None:
+        self._make = make
+
+    @overload
+    def __get__(self, client: None, _: type) -> Callable[P, Call[T]]: ...
+    @overload
+    def __get__(self, client: "Client", _: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: "AsyncClient", _: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, client: "Client | AsyncClient | None", _: type) -> Callable[P, Any]:
+        if client is None:
+            return self._make
+
+        @functools.wraps(self._make)
+        def method(*args: P.args, **kwargs: P.kwargs) -> T | Coroutine[Any, Any, T]:
+            return client.send(self._make(*args, **kwargs))
+
+        return method
+
+
+class Methods:
+    """What both clients can do."""
+
+    predict = Method(calls.predict)
+    compare = Method(calls.compare)
+    explain = Method(calls.explain)
+    explain_png = Method(calls.explain_png)
+    shift = Method(calls.shift)
+    heads = Method(calls.heads)
+    benchmark = Method(calls.benchmark)
+    measure = Method(calls.measure)
+
+
+class Client(Methods):
+    """Blocks until it has the answer. One may be used by several threads.
+
+    Asks again when the server is busy and says when to, if that is within the call's deadline.
+    """
+
+    def __init__(
+        self, url: str = DEFAULT_URL, *, api_key: str | None = None, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        """`timeout_s` is the deadline of a call that has none of its own. Raises WrongUrl."""
+        self._url = url
+        self._timeout_s = timeout_s
+        self._http = httpx.Client(base_url=_checked(url), headers=_headers(api_key))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._http.close()
+
+    def send(self, call: Call[T]) -> T:
+        """The answer to a call. Raises a leaf of CallFailed, or OSError for an image's file."""
+        exchange = Exchange(call, self._url, self._timeout_s)
+        while True:
+            with exchange.failures(), self._http.stream(**exchange.request()) as response:
+                answer = exchange.answer(response)
+                for chunk in response.iter_bytes():
+                    answer.feed(chunk)
+            if (wait_s := exchange.wait_s(answer)) is None:
+                return exchange.result(answer)
+            time.sleep(wait_s)
+
+
+class AsyncClient(Methods):
+    """The same for asyncio: each method is awaited. A call that is cancelled hangs up."""
+
+    def __init__(
+        self, url: str = DEFAULT_URL, *, api_key: str | None = None, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        """As that of Client."""
+        self._url = url
+        self._timeout_s = timeout_s
+        self._http = httpx.AsyncClient(base_url=_checked(url), headers=_headers(api_key))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes its connections."""
+        await self._http.aclose()
+
+    async def send(self, call: Call[T]) -> T:
+        """As that of Client."""
+        exchange = Exchange(call, self._url, self._timeout_s)
+        while True:
+            with exchange.failures():
+                async with (
+                    asyncio.timeout(exchange.deadline.left_s()),
+                    self._http.stream(**exchange.request()) as response,
+                ):
+                    answer = exchange.answer(response)
+                    async for chunk in response.aiter_bytes():
+                        answer.feed(chunk)
+            if (wait_s := exchange.wait_s(answer)) is None:
+                return exchange.result(answer)
+            await asyncio.sleep(wait_s)
+
+
+def _checked(url: str) -> str:
+    try:
+        AnyHttpUrl(url)
+    except ValidationError as exc:
+        raise WrongUrl(url) from exc
+    return url
+
+
+def _headers(api_key: str | None) -> dict[bytes, bytes]:
+    return {b"X-API-Key": api_key.strip().encode()} if api_key else {}

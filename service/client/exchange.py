@@ -1,0 +1,133 @@
+"""One call's requests, and what their answers mean. Sends nothing and waits for nothing itself."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Generic, TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from service.api.schemas import Problem
+from service.benchmark.report import Progress
+from service.client.calls import EVENTS, JSON, Call, OnProgress, content
+from service.client.errors import NotUnderstood, Refused, TimedOut, Unreachable
+from service.serving.batcher import Deadline
+
+T = TypeVar("T")
+
+PROBLEM = "application/problem+json"
+BUSY = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+MIN_WAIT_S = 0.1  # a server that says 0 is not asked in a tight loop
+
+
+class Answer:
+    """One response as it arrives. Of a stream of events, its last one is the answer."""
+
+    def __init__(self, response: httpx.Response, deadline: Deadline, on_progress: OnProgress) -> None:
+        self.status = response.status_code
+        self.headers = response.headers
+        self.media_type = response.headers.get("content-type", "").partition(";")[0].lower()
+        self.body = b""
+        self._rest = b""
+        self._deadline = deadline
+        self._on_progress = on_progress
+
+    def feed(self, chunk: bytes) -> None:
+        """Takes the next bytes of the body. Raises TimeoutError."""
+        if self._deadline.left_s() <= 0:
+            raise TimeoutError
+        if self.media_type != EVENTS:
+            self.body += chunk
+            return
+        *events, self._rest = (self._rest + chunk).split(b"\n\n")
+        for event in events:
+            self._hear(event)
+
+    def _hear(self, event: bytes) -> None:
+        fields = dict(line.partition(b": ")[::2] for line in event.splitlines())
+        if fields.get(b"event") == b"progress":
+            self._on_progress(Progress.model_validate_json(fields[b"data"]))
+        elif b"data" in fields:
+            self.body = fields[b"data"]
+            self.media_type = PROBLEM if fields[b"event"] == b"problem" else JSON
+
+    def retry_after_s(self) -> float | None:
+        """How long the server asks to wait, in seconds or until a date; None when it does not."""
+        told = self.headers.get("retry-after", "")
+        if told.isdecimal():
+            return float(told)
+        try:
+            return (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds()
+        except (TypeError, ValueError):
+            return None
+
+    def __str__(self) -> str:
+        to = f" to {self.headers['location']}" if "location" in self.headers else ""
+        phrase = httpx.codes.get_reason_phrase(self.status)
+        return f"{self.status} {phrase}{to} ({self.media_type or 'no content type'})"
+
+
+class Exchange(Generic[T]):
+    """A call with its deadline, which counts from here over all attempts."""
+
+    def __init__(self, call: Call[T], url: str, timeout_s: float) -> None:
+        """Reads the images. Raises OSError."""
+        self._call = call
+        self._url = url
+        self._images = [content(image) for image in call.images]
+        self.deadline = Deadline.after(call.timeout_s or timeout_s)
+
+    def request(self) -> dict[str, Any]:
+        """What httpx is to send, with the time that is left."""
+        left_s = max(self.deadline.left_s(), 1e-3)
+        return {
+            "method": self._call.method,
+            "url": self._call.path,
+            "params": [(name, value) for name, value in self._call.query if value is not None],
+            "headers": {
+                "Accept": self._call.accept,
+                "X-Request-Timeout-Ms": str(round(1e3 * left_s)),
+            },
+            "files": [("file", ("image", image)) for image in self._images],
+            "json": self._call.json,
+            "timeout": left_s,
+        }
+
+    def answer(self, response: httpx.Response) -> Answer:
+        """An answer of which nothing has been read yet."""
+        return Answer(response, self.deadline, self._call.on_progress)
+
+    def wait_s(self, answer: Answer) -> float | None:
+        """How long to wait before another attempt; None when this was the last."""
+        asked_s = answer.retry_after_s()
+        if answer.status not in BUSY or asked_s is None:
+            return None
+        wait_s = max(asked_s, MIN_WAIT_S)
+        return wait_s if wait_s < self.deadline.left_s() else None
+
+    def result(self, answer: Answer) -> T:
+        """What the answer says. Raises Refused or NotUnderstood."""
+        wanted = JSON if self._call.accept == EVENTS else self._call.accept
+        try:
+            if answer.media_type == PROBLEM:
+                problem = Problem.model_validate_json(answer.body)
+                raise Refused(problem, answer.retry_after_s())
+            if answer.status == httpx.codes.OK and answer.media_type == wanted:
+                return self._call.read(answer.body)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise NotUnderstood(self._url, f"{answer} of another kind: {where} {first['msg']}") from exc
+        raise NotUnderstood(self._url, str(answer))
+
+    @contextmanager
+    def failures(self) -> Generator[None, None, None]:
+        """What httpx raises becomes TimedOut or Unreachable."""
+        try:
+            yield
+        except (httpx.TimeoutException, TimeoutError) as exc:
+            raise TimedOut(self._url, self.deadline.timeout_s) from exc
+        except httpx.HTTPError as exc:
+            raise Unreachable(self._url, str(exc)) from exc
