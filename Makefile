@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test test-slow check bench openapi lock image-check
+.PHONY: help run test test-slow check bench openapi lock image-check screenshots
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -34,6 +34,10 @@ bench: $(INSTALLED)  ## measure the figures in the README (40 minutes; let nothi
 openapi: $(INSTALLED)  ## write openapi.yaml anew from the code
 	$(BIN)/python tests/openapi_document.py > openapi.yaml.new
 	mv openapi.yaml.new openapi.yaml
+
+screenshots: $(INSTALLED)  ## draw docs/screenshots anew (needs Debian's chromium)
+	@test -d $(VENV)/demo_store || $(BIN)/resnet-heads init --weights demo --store-dir $(VENV)/demo_store
+	@PYTHONPATH=tests $(BIN)/python tests/screenshots.py $(VENV)/demo_store docs/screenshots
 
 image-check: $(INSTALLED)  ## build the container, and run it as a cluster would (root, buildah, debootstrap)
 	@test -d $(VENV)/demo_store || $(BIN)/resnet-heads init --weights demo --store-dir $(VENV)/demo_store

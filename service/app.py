@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import service
-from service.api import benchmark, explain, heads, health, predict, problems, schemas, scrape
+from service.api import benchmark, explain, heads, health, page, predict, problems, schemas, scrape
 from service.api.guards import Limits
 from service.api.metrics import Metrics
 from service.api.observe import Observe
@@ -58,7 +58,6 @@ def create_app(
         title="resnet-heads",
         version=service.__version__,
         description="ResNet50 classifiers with a GAP and a Flatten head, served side by side.",
-        root_path=settings.root_path,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
     )
@@ -80,6 +79,8 @@ def create_app(
     for topic in (predict, explain, heads, benchmark, health):
         app.include_router(topic.router)
     app.include_router(scrape.router, dependencies=[] if settings.open_metrics else [Depends(needs_key)])
+    if settings.page:
+        app.include_router(page.router())
     problems.install(app)
     app.add_middleware(Observe, metrics=metrics)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way

@@ -65,6 +65,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     uvicorn.Server(
         uvicorn.Config(
             app,
+            root_path=settings.root_path.rstrip("/"),
             timeout_keep_alive=settings.keep_alive_s,
             # no request takes longer but a benchmark, which a stop then cuts short
             timeout_graceful_shutdown=math.ceil(settings.body_timeout_s + settings.request_timeout_s),

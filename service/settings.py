@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     admin_key: str = Field(
         "", description="key that POST /benchmark needs instead of one of those; empty: one of those"
     )
+    page: bool = Field(True, description="whether / is a page to look at")
     open_metrics: bool = Field(True, description="whether /metrics answers without a key")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log detail")
 

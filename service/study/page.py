@@ -38,7 +38,8 @@ def write(study: Study, path: Path) -> None:
 def render(study: Study) -> str:
     """The page. Its policy lets run what is hashed here, and nothing that a label might bring."""
     body, drawn = _body(study)
-    style, script = _own("page.css"), _own("page.js")
+    style = _asset("theme.css") + _own("page.css")
+    script = _asset("plot.js") + _own("page.js")
     library = _without_source_map(_asset(LIBRARY))
     return Template(_own("page.html")).substitute(
         policy="; ".join(
