@@ -28,7 +28,7 @@ check: $(INSTALLED)  ## style, types, layers, and that no generated file is stal
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(INSTALLED)  ## measure the figures in the README (40 minutes; let nothing else run)
+bench: $(INSTALLED)  ## measure the figures in the README (45 minutes; let nothing else run)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(or $(PART),all) $(ROUNDS)
 
 openapi: $(INSTALLED)  ## write openapi.yaml anew from the code

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -33,8 +34,11 @@ def create_app(
     settings: Settings,
     heads_: Heads | None = None,
     on_ready: Callable[[list[str]], None] = lambda _: None,
+    stopping: threading.Event | None = None,
 ) -> FastAPI:
     """The application of these settings, or one of the given heads; `on_ready` gets their names.
+
+    Once `stopping` is set it is not ready any more.
 
     Heads load after start-up, in a thread: the process answers /healthz meanwhile.
     """
@@ -71,6 +75,7 @@ def create_app(
             request_timeout_s=settings.request_timeout_s,
             max_images_per_request=settings.max_images_per_request,
         ),
+        stopping=stopping or threading.Event(),
         default_head=settings.default_head,
         required_heads=settings.required_heads,
         api_keys=settings.api_keys,

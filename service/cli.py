@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import uvicorn
@@ -18,6 +19,7 @@ from service.benchmark.children import Children
 from service.benchmark.plan import Plan, cards_in
 from service.errors import CommandError, ServiceError
 from service.progress import say, timed
+from service.server import DrainingServer
 from service.serving.engines import choose_engine
 from service.settings import Settings
 from service.store.card import Card
@@ -59,21 +61,20 @@ def _serve(arguments: argparse.Namespace) -> None:
     listener = socket.create_server((settings.host, settings.port), backlog=2048)
     host, port = listener.getsockname()[:2]
     url = f"http://{host}:{port}{settings.root_path}"
-    app = create_app(settings, on_ready=lambda heads: _announce(url, heads, settings))
+    stopping = threading.Event()
+    app = create_app(settings, on_ready=lambda heads: _announce(url, heads, settings), stopping=stopping)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has stopped
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(
-        uvicorn.Config(
-            app,
-            root_path=settings.root_path.rstrip("/"),
-            timeout_keep_alive=settings.keep_alive_s,
-            # no request takes longer but a benchmark, which a stop then cuts short
-            timeout_graceful_shutdown=math.ceil(settings.body_timeout_s + settings.request_timeout_s),
-            access_log=False,
-            log_level="warning",
-            log_config=None,
-        )
-    ).run(sockets=[listener])
+    config = uvicorn.Config(
+        app,
+        root_path=settings.root_path.rstrip("/"),
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
+        access_log=False,
+        log_level="warning",
+        log_config=None,
+    )
+    DrainingServer(config, stopping, settings.drain_delay_s).run(sockets=[listener])
 
 
 def _announce(url: str, heads: list[str], settings: Settings) -> None:

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     max_queued_images: int = Field(64, ge=1, description="images accepted and not yet answered")
     request_timeout_s: float = Field(10, gt=0, description="upper bound of a request's deadline")
     body_timeout_s: float = Field(20, gt=0, description="time for a request's body to arrive")
+    drain_delay_s: float = Field(
+        5, ge=0, description="after SIGTERM, how long requests are served while /readyz says no"
+    )
+    drain_timeout_s: float = Field(30, gt=0, description="after that, time for requests that have begun")
     keep_alive_s: int = Field(75, ge=1, description="how long an idle connection is kept open")
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="size of a request's body")
     max_image_pixels: int = Field(50_000_000, ge=1, description="width x height of one image")

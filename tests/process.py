@@ -13,6 +13,7 @@ from pathlib import Path
 
 from live import wait_until
 
+SERVE = (sys.executable, "-m", "service", "serve", "--port", "0")
 READY_S = 120
 STOP_S = 30
 
@@ -53,11 +54,10 @@ def resident_mb(server: Server) -> float:
 @contextmanager
 def serving(store, *flags: str, command=None, **environment: str) -> Iterator[Server]:
     """`serve` on a free port, or another command like it, once it says where it is."""
-    serve = [sys.executable, "-m", "service", "serve", "--port", "0", "--store-dir", str(store.root)]
-    serve += ["--cache-dir", str(store.cache), *flags]
+    at_once = {"RESNET_HEADS_DRAIN_DELAY_S": "0"}
     process = subprocess.Popen(
-        command or serve,
-        env=os.environ | environment,
+        command or [*SERVE, "--store-dir", store.root, "--cache-dir", store.cache, *flags],
+        env=os.environ | at_once | environment,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -63,6 +63,23 @@ def test_predict_gives_what_keras_gives_for_the_saved_model(client, small_store,
     np.testing.assert_allclose(batched, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("head", ["gap", "flatten"])
+def test_explain_adds_up_to_the_logit_of_what_predict_answers(client, head):
+    image = (HERE.parent / "examples" / "red-top-left.jpg").read_bytes()
+    predicted = client.post(f"/predict?head={head}&top_k=2", content=image).json()["results"][0]
+    first, second = predicted["predictions"]
+    logits = []
+    for wanted in (first, second):
+        answer = client.post(f"/explain?head={head}&class={wanted['index']}", content=image).json()
+        (one,) = answer["results"]
+        total = np.sum(one["grid"]) + one["constant"]
+        assert abs(total - one["logit"]) <= 1e-4 * max(1, abs(one["logit"]))
+        assert one["label"] == wanted["label"]
+        logits.append(one["logit"])
+    odds = first["probability"] / second["probability"]
+    assert np.exp(logits[0] - logits[1]) == pytest.approx(odds, rel=1e-3)
+
+
 def test_serving_with_openvino_never_imports_tensorflow(small_store):
     code = f"""
 import sys, httpx
@@ -74,7 +91,8 @@ from service.settings import Settings
 app = create_app(Settings(store_dir={str(small_store.root)!r}, engine="openvino"))
 with running(app) as url:
     wait_until(lambda: httpx.get(url + "/readyz").status_code == 200)
-    assert httpx.post(url + "/predict", content=picture()).status_code == 200
+    for route in ("/predict", "/explain", "/explain?format=png", "/shift"):
+        assert httpx.post(url + route, content=picture()).status_code == 200
 print(sorted({{"tensorflow", "keras", "nncf", "service.lab", "openvino"}} & set(sys.modules)))
 """
     done = subprocess.run(

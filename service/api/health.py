@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from service import errors
 from service.api import inventory, problems
 from service.api.room import InRoom
+from service.serving.batcher import STOPPING
 
 router = APIRouter(tags=["operation"])
 
@@ -17,7 +18,12 @@ async def healthz() -> inventory.Health:
 
 @router.get("/readyz", responses=problems.documented(errors.NotReady))
 async def readyz(room: InRoom) -> inventory.Readiness:
-    """Every required head (or any one, where none is required) passed its golden check and is warm."""
+    """Every required head (or any one, where none is required) passed its golden check and is warm.
+
+    Not so once the service has been told to stop, although it still answers requests.
+    """
+    if room.stopping.is_set():
+        raise errors.NotReady(STOPPING)
     if missing := room.heads.missing(room.required_heads):
         raise errors.NotReady(" ".join(missing))
     return inventory.Readiness(heads=sorted(room.heads.serving()))

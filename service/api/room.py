@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from threading import Event
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -24,6 +25,7 @@ class Room:
     metrics: Metrics
     bench: Bench
     limits: Limits
+    stopping: Event
     default_head: str
     required_heads: tuple[str, ...]
     api_keys: tuple[str, ...]

@@ -1,6 +1,6 @@
 """`make bench`: measures the figures of the README's table on this machine, and prints that table.
 
-usage: PYTHONPATH=tests python -m bench [serve|lab|all] [ROUNDS]    (default all 10; run nothing else)
+usage: PYTHONPATH=tests python -m bench [serve|look|lab|all] [ROUNDS]    (default: all 10)
 
 Whatever is compared is measured in turns within each round, so that a machine that drifts or is busy
 moves both sides of a ratio alike; the table has the median of the rounds.
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from bench import picture, stores
+from bench import look, picture, stores
 from bench.figures import Figures
 from bench.measure import InProcess, load, report, seconds_to_ready
 from process import resident_mb, serving
@@ -29,13 +29,18 @@ FOLDER = Path(sys.prefix)
 
 def main() -> None:
     parser = argparse.ArgumentParser("bench")
-    parser.add_argument("part", nargs="?", choices=("all", "serve", "lab"), default="all")
+    parser.add_argument("part", nargs="?", choices=("all", "serve", "look", "lab"), default="all")
     parser.add_argument("rounds", nargs="?", type=int, default=ROUNDS)
     asked = parser.parse_args()
     figures = Figures()
-    if asked.part != "lab":
-        served(figures, asked.rounds)
-    if asked.part != "serve":
+    with tempfile.TemporaryDirectory() as folder:
+        body = Path(folder) / "picture.jpg"
+        body.write_bytes(picture.jpeg())
+        if asked.part in ("all", "serve"):
+            served(figures, asked.rounds, body)
+        if asked.part in ("all", "look"):
+            look.measure(figures, FOLDER, asked.rounds, body)
+    if asked.part in ("all", "lab"):
         from bench import lab  # TensorFlow is in it, and would be beside what is measured above
 
         lab.measure(figures, FOLDER, asked.rounds)
@@ -48,20 +53,17 @@ def main() -> None:
         print(f"\nshort of the target: {'; '.join(missed)}")
 
 
-def served(figures: Figures, rounds: int) -> None:
+def served(figures: Figures, rounds: int, body: Path) -> None:
     """What the service adds to its engine, and what the heads cost on it."""
     demo, thousand = stores.demo(FOLDER), stores.thousand(FOLDER)
-    with tempfile.TemporaryDirectory() as folder:
-        body = Path(folder) / "picture.jpg"
-        body.write_bytes(picture.jpeg())
-        alone = InProcess(thousand, "gap")
-        quiet = ("--log-level", "warning")
-        with serving(thousand, *quiet) as one, serving(demo, *quiet) as two:
-            for _ in track(range(rounds), rounds, "Measuring"):
-                one_backbone(figures, alone, one.url, body)
-                sharing(figures, two.url, body)
-        start(figures, demo)
-        memory(figures, demo, body)
+    alone = InProcess(thousand, "gap")
+    quiet = ("--log-level", "warning")
+    with serving(thousand, *quiet) as one, serving(demo, *quiet) as two:
+        for _ in track(range(rounds), rounds, "Measuring"):
+            one_backbone(figures, alone, one.url, body)
+            sharing(figures, two.url, body)
+    start(figures, demo)
+    memory(figures, demo, body)
     for classes in (1000, 10):
         heads(figures, classes)
 

@@ -64,7 +64,7 @@ class InProcess:
         engine = open_engine("openvino", available_cores())
         self._spec: Input = card.input
         self.backbone = engine.open(store.backbone_of(card, engine.name))
-        self._head = engine.open(store.head_of(card, engine.name))
+        self._head = engine.open_head(store.head_of(card, engine.name))
         self.latencies_ms(8, 0.1)
         self.latencies_ms(1, 0.1)
 

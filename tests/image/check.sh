@@ -79,6 +79,10 @@ answer=$(curl -sf --data-binary @examples/red-top-left.jpg "localhost:$port/pred
     { echo "FAILED: no answer"; cat "$work/serve.log"; exit 1; }
 case $answer in *'"label":"red-top-left"'*) ;; *) echo "FAILED: $answer"; exit 1 ;; esac
 
+curl -sf "localhost:$port/" | grep -q '<script type="module"' || { echo "FAILED: no page"; exit 1; }
+curl -sf --data-binary @examples/red-top-left.jpg "localhost:$port/explain?head=flatten" | grep -q '"grid"' ||
+    { echo "FAILED: no map"; cat "$work/serve.log"; exit 1; }
+
 kill -TERM "$server"
 status=0
 wait "$server" || status=$?

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from service.errors import VersionError
+from service.serving.batcher import Trace
 from service.serving.engines import choose_engine, has_tensorflow, open_engine
+from service.serving.evidence import explain
 from service.serving.heads import Heads
 from service.store.layout import MODEL, Store
 
@@ -103,6 +105,21 @@ def test_rows_that_were_picked_from_features_are_answered(heads, pixels, expecte
     )
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_an_engine_explains_what_it_answers(heads, name, pixels):
+    head = heads.get(name)
+    features = head.backbone.network(pixels[:3]).copy()
+    probabilities = head.network(features).copy()
+    logits = head.network.logits().copy()
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), probabilities, rtol=0, atol=1e-5)
+    for row in range(3):
+        trace = Trace(pixels[row], features[row], logits[row])
+        evidence = explain(head.network.layers, trace, head.card.output, 1)  # checks that it adds up
+        assert evidence.logit == logits[row, 1]
+        assert evidence.grid.shape == head.card.backbone.feature_shape[:2]
+
+
 def garbage(path):
     path.write_bytes(b"\x00garbage" * 100)
 
@@ -150,6 +167,7 @@ import asyncio, sys
 from pathlib import Path
 from service.serving.batcher import Batcher, Deadline
 from service.serving.classifier import Classifier
+from service.serving.batcher import Trace
 from service.serving.engines import choose_engine, open_engine
 from service.serving.heads import Heads
 from service.serving.rebuild import compile_in_child

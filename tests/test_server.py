@@ -1,0 +1,124 @@
+"""How a server stops: real processes on fake heads, ended by real signals."""
+
+import signal
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from fakes import picture
+from live import wait_until
+from process import serving
+
+SLOW_S = 1.5
+SERVE = """
+import sys, threading, socket, uvicorn
+from fakes import SlowHead, fake_heads, head
+from service.app import create_app
+from service.server import DrainingServer
+from service.settings import Settings
+
+settings = Settings()
+stopping = threading.Event()
+listener = socket.create_server(("127.0.0.1", 0))
+def announce(heads):
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    print(f"Serving {heads} on {url}", file=sys.stderr, flush=True)
+heads = fake_heads(head("gap"), head("slow", SlowHead(SECONDS)))
+app = create_app(settings, heads, announce, stopping)
+timeout_s = int(settings.drain_timeout_s)
+config = uvicorn.Config(app, timeout_graceful_shutdown=timeout_s, log_level="warning")
+DrainingServer(config, stopping, settings.drain_delay_s).run(sockets=[listener])
+"""
+
+
+@pytest.fixture
+def serve():
+    """`with serve(drain_delay_s=1) as server`: `gap`, and `slow`, which takes SLOW_S."""
+
+    def start(slow_s=SLOW_S, **settings):
+        environment = {f"RESNET_HEADS_{name.upper()}": str(value) for name, value in settings.items()}
+        code = "import sys\nsys.path[:0] = " + repr(sys.path) + SERVE.replace("SECONDS", str(slow_s))
+        return serving(None, command=[sys.executable, "-c", code], **environment)
+
+    return start
+
+
+def ask(url, head="gap"):
+    return httpx.post(f"{url}/predict?head={head}", content=picture(), timeout=20)
+
+
+def is_ready(url):
+    return httpx.get(f"{url}/readyz").is_success
+
+
+def listens(url):
+    target = urlsplit(url)
+    try:
+        socket.create_connection((target.hostname, target.port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_told_to_stop_it_is_not_ready_at_once_and_serves_on_for_the_delay(serve):
+    with serve(drain_delay_s=1.5) as server, httpx.Client(base_url=server.url) as kept:
+        assert kept.get("/readyz").is_success
+        assert "connection" not in kept.get("/healthz").headers
+        told = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not is_ready(server.url))
+        assert time.monotonic() - told < 0.5
+        refused = httpx.get(f"{server.url}/readyz")
+        assert (refused.status_code, refused.json()["detail"]) == (503, "The service is stopping.")
+        while time.monotonic() - told < 1.2:
+            answer = ask(server.url)
+            assert answer.status_code == 200, "a balancer that has not noticed yet still gets answers"
+            if time.monotonic() - told > 0.4:
+                assert answer.headers["connection"] == "close"
+            time.sleep(0.05)
+        assert kept.get("/healthz").headers["connection"] == "close"
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - told >= 1.5
+        assert not listens(server.url)
+
+
+def test_what_has_begun_is_finished_after_the_listener_has_closed(serve):
+    with serve(drain_delay_s=0.2) as server, ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(ask, server.url, "slow") for _ in range(2)]
+        wait_until(lambda: "resnet_heads_pending_images 2.0" in httpx.get(f"{server.url}/metrics").text)
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not listens(server.url))
+        assert not any(one.done() for one in asked), "they were still in work"
+        assert [one.result().status_code for one in asked] == [200, 200]
+        assert server.process.wait(10) == 0
+
+
+def test_what_takes_longer_than_the_timeout_is_cut_off(serve):
+    with serve(slow_s=8, drain_delay_s=0, drain_timeout_s=1) as server, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, server.url, "slow")
+        wait_until(lambda: "resnet_heads_pending_images 1.0" in httpx.get(f"{server.url}/metrics").text)
+        server.process.send_signal(signal.SIGTERM)
+        assert asked.exception(5) is not None or asked.result().status_code >= 500
+        assert server.process.wait(20) == 0
+
+
+def test_told_twice_it_ends_at_once(serve):
+    with serve(drain_delay_s=30) as server:
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not is_ready(server.url))
+        told = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(5) == 128 + signal.SIGTERM
+        assert time.monotonic() - told < 1
+
+
+def test_a_person_who_presses_ctrl_c_does_not_wait(serve):
+    with serve(drain_delay_s=30) as server:
+        told = time.monotonic()
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait(5)
+        assert time.monotonic() - told < 3
