@@ -44,7 +44,12 @@ def create_app(
     """
     threads = settings.threads or available_cores()
     loaded = heads_ or Heads(
-        open_store(settings), lambda: _open(settings, threads), settings.max_batch_size, compile_in_child
+        open_store(settings),
+        lambda: _open(settings, threads),
+        settings.max_batch_size,
+        compile_in_child,
+        kept_versions=settings.kept_versions,
+        pinned=settings.pinned,
     )
     batcher = Batcher(settings.max_batch_size, settings.max_queued_images)
     decode_threads = settings.decode_threads or max(1, threads // 2)
@@ -54,7 +59,9 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         loading = asyncio.create_task(_load(loaded, on_ready))
+        watching = asyncio.create_task(_watch(loaded, loading, settings.reload_poll_s))
         yield
+        watching.cancel()
         await loading
         classifier.close()
 
@@ -116,6 +123,18 @@ async def _load(heads: Heads, on_ready: Callable[[list[str]], None]) -> None:
         log.error("not ready: %s", " ".join(reasons))
     else:
         on_ready(sorted(heads.serving()))
+
+
+async def _watch(heads: Heads, loading: asyncio.Task[None], poll_s: float) -> None:
+    """Looks at the store every `poll_s`, once the heads are loaded."""
+    await asyncio.wait({loading})
+    while poll_s:
+        await asyncio.sleep(poll_s)
+        try:
+            if await asyncio.to_thread(heads.refresh):
+                memory.give_back()
+        except Exception:
+            log.exception("the store could not be looked at; what serves goes on serving")
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:

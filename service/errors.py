@@ -4,7 +4,7 @@ ServiceError
 ├── RequestError            this request cannot be answered; each leaf has a row in api/problems.py
 │   ├── BadParameter, NoImages, TooManyImages, NotAnImage, ImageTooLarge
 │   ├── BodyTooLarge, BodyTooSlow, ClientGone, NotAuthorized
-│   ├── UnknownHead, HeadUnavailable, NotReady
+│   ├── UnknownHead, UnknownVersion, HeadUnavailable, NotReady
 │   ├── TooBusy, DeadlineExceeded, EngineFailed, CannotExplain
 │   └── NoReport, BenchmarkRunning, TooLittleMemory, BenchmarkFailed
 ├── VersionError            this version cannot be served; becomes a reason in GET /heads
@@ -93,6 +93,14 @@ class UnknownHead(RequestError):
     def __init__(self, head: str, known: list[str]) -> None:
         have = ", ".join(known) if known else "none"
         super().__init__(f"There is no head named {head!r}; heads in the store: {have}.")
+
+
+class UnknownVersion(RequestError):
+    """That version of a head is not loaded."""
+
+    def __init__(self, head: str, version: int, loaded: list[int]) -> None:
+        have = ", ".join(map(str, loaded)) if loaded else "none"
+        super().__init__(f"Version {version} of head {head!r} is not loaded; loaded: {have}.")
 
 
 class HeadUnavailable(RequestError):

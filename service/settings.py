@@ -31,6 +31,15 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="inference threads; 0: the CPU quota, else the cores")
     decode_threads: int = Field(0, ge=0, description="decoding threads; 0: half the inference threads")
     default_head: str = Field("gap", description="the head of a request that names none")
+    pinned: Annotated[dict[str, int], NoDecode] = Field(
+        {}, description="versions that serve instead of the newest: `gap=3,flatten=1`"
+    )
+    kept_versions: int = Field(
+        2, ge=1, description="newest good versions of a head kept loaded, for `version=` and roll-back"
+    )
+    reload_poll_s: float = Field(
+        10, ge=0, description="how often the store is looked at for new versions; 0: never"
+    )
     required_heads: Names = Field((), description="heads readiness waits for; empty: any one head")
     max_batch_size: int = Field(8, ge=1, le=64, description="images in one forward pass")
     max_queued_images: int = Field(64, ge=1, description="images accepted and not yet answered")
@@ -51,6 +60,15 @@ class Settings(BaseSettings):
     page: bool = Field(True, description="whether / is a page to look at")
     open_metrics: bool = Field(True, description="whether /metrics answers without a key")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log detail")
+
+    @field_validator("pinned", mode="before")
+    @classmethod
+    def split_pairs(cls, value: object) -> object:
+        """`"a=1, b=2"` as `{"a": "1", "b": "2"}`; anything else is left to pydantic."""
+        if isinstance(value, str):
+            pairs = (pair.partition("=") for pair in value.split(",") if pair.strip())
+            return {head.strip(): version.strip() for head, _, version in pairs}
+        return value
 
     @field_validator("required_heads", "api_keys", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ blue, heads say which share each of them has.
     app = create_app(Settings(), heads_=fake_heads(head("slow", SlowHead(0.2))))
 """
 
+import copy
 import hashlib
 import io
 import threading
@@ -19,8 +20,9 @@ import numpy as np
 from PIL import Image
 
 from service.errors import CannotExplain
-from service.serving.heads import Heads, HeadStatus, LoadedBackbone, LoadedHead
+from service.serving.heads import Heads, HeadStatus
 from service.serving.layers import Dense, Reshaped
+from service.serving.loading import LoadedBackbone, LoadedHead
 from service.store.card import Backbone, Card, Golden, Input, Output, Quantization, Structure
 from service.store.layout import MODEL, Store
 from service.store.publish import publish_compiled, publish_version, staged
@@ -49,6 +51,11 @@ class FakeNetwork:
             return self._answer
         finally:
             self._running.release()
+
+    def another(self):
+        twin = copy.copy(self)
+        twin._running = threading.Lock()
+        return twin
 
     @property
     def sizes(self):
@@ -185,6 +192,9 @@ class FakeHeads(Heads):
     def _load_head(self, _, head):
         return self._ready[head]
 
+    def refresh(self):
+        return False
+
 
 def fake_heads(
     *heads: LoadedHead,
@@ -206,7 +216,9 @@ def fake_heads(
         reasons = dict(failed.get(name, {}))
         ours = [serving[name].card.version] if name in serving else []
         versions = sorted([*reasons, *ours], reverse=True)
-        statuses[name] = HeadStatus(versions, serving.get(name), reasons)
+        one = serving.get(name)
+        loaded = {one.card.version: one} if one else {}
+        statuses[name] = HeadStatus(versions, one, reasons, loaded)
     return FakeHeads(statuses, hold, error)
 
 

@@ -8,6 +8,9 @@ MAX_OFFSETS = 64
 
 TopK = Annotated[int | None, Field(ge=1, le=10_000, description="classes, likeliest first; default 5")]
 Head = Annotated[str | None, Field(description="name of the head; default: `default_head`")]
+Version = Annotated[
+    int | None, Field(ge=1, description="a version that is loaded; default: the one that serves")
+]
 Several = Annotated[
     list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 ]
@@ -21,6 +24,7 @@ class Fields(BaseModel):
 
 class PredictFields(Fields):
     head: Head = None
+    version: Version = None
     top_k: TopK = None
 
 
@@ -31,6 +35,7 @@ class CompareFields(Fields):
 
 class ExplainFields(Fields):
     head: Head = None
+    version: Version = None
     label: str | None = Field(
         None,
         alias="class",

@@ -2,7 +2,8 @@
 
 from pydantic import BaseModel, Field
 
-from service.serving.heads import HeadStatus, LoadedHead
+from service.serving.heads import HeadStatus
+from service.serving.loading import LoadedHead
 from service.store.card import Backbone, Input, Origin, Output, Quantization, Structure, Training
 
 
@@ -37,6 +38,7 @@ class Head(BaseModel):
     head: str
     serving: HeadCard | None
     versions: list[int] = Field(description="in the store, newest first")
+    loaded: list[int] = Field(description="that a request may ask for by `version`, newest first")
     failed: list[FailedVersion]
 
 
@@ -65,6 +67,7 @@ def head_info(name: str, status: HeadStatus, serving: dict[str, LoadedHead], eng
         head=name,
         serving=_head_card(status.serving, serving, engine) if status.serving else None,
         versions=status.versions,
+        loaded=sorted(status.loaded, reverse=True),
         failed=[FailedVersion(version=number, reason=why) for number, why in status.failures.items()],
     )
 

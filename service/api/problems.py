@@ -33,6 +33,7 @@ TABLE: dict[type[errors.RequestError], Row] = {
     errors.ClientGone: Row(499, "Client closed the connection"),
     errors.NotAuthorized: Row(401, "Not authorized"),
     errors.UnknownHead: Row(404, "Unknown head"),
+    errors.UnknownVersion: Row(404, "Unknown version"),
     errors.HeadUnavailable: Row(503, "Head unavailable"),
     errors.NotReady: Row(503, "Not ready"),
     errors.TooBusy: Row(429, "Too busy"),
@@ -47,7 +48,7 @@ TABLE: dict[type[errors.RequestError], Row] = {
 
 IMAGE_ERRORS = (errors.NotAnImage, errors.ImageTooLarge)
 BODY_ERRORS = (errors.NoImages, errors.TooManyImages, errors.BodyTooLarge, errors.BodyTooSlow)
-HEAD_ERRORS = (errors.UnknownHead, errors.HeadUnavailable, errors.NotReady)
+HEAD_ERRORS = (errors.UnknownHead, errors.UnknownVersion, errors.HeadUnavailable, errors.NotReady)
 ENGINE_ERRORS = (errors.TooBusy, errors.DeadlineExceeded, errors.EngineFailed)
 
 # the client is in the middle of a body that nobody will read

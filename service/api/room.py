@@ -14,7 +14,8 @@ from service.benchmark.bench import Bench
 from service.errors import NotReady
 from service.serving.classifier import Classifier
 from service.serving.engines import EngineName
-from service.serving.heads import Heads, LoadedHead
+from service.serving.heads import Heads
+from service.serving.loading import LoadedHead
 
 
 @dataclass(frozen=True)

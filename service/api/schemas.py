@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from service.serving.batcher import Deadline
 from service.serving.classifier import Classified, Explanations, Stages, rank
-from service.serving.heads import LoadedHead
+from service.serving.loading import LoadedHead
 from service.serving.shift import IN_PLACE, Offset, compare
 
 DEFAULT_TOP_K = 5

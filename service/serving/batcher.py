@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, TooBusy
-from service.serving.heads import LoadedBackbone, LoadedHead, batch_sizes
+from service.serving.loading import LoadedBackbone, LoadedHead, batch_sizes
 from service.serving.shift import IN_PLACE, Offset
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from service.errors import DeadlineExceeded, ImageError
 from service.serving import image
 from service.serving.batcher import Answer, Batcher, Deadline, Job, Outputs, Trace
 from service.serving.evidence import Evidence, explain
-from service.serving.heads import Heads, LoadedBackbone, LoadedHead
+from service.serving.heads import Heads
+from service.serving.loading import LoadedBackbone, LoadedHead
 from service.serving.shift import IN_PLACE, Offset, moved
 from service.serving.threads import give_way
 from service.store.card import Input

@@ -5,7 +5,9 @@
 <root>/.benchmark/<host>.json                             measured; or below the cache folder
 """
 
+import contextlib
 import hashlib
+import itertools
 import os
 import re
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ MANIFEST = "manifest.json"
 COMPILED = ".compiled"
 BENCHMARK = ".benchmark"
 VERSION = re.compile(r"[1-9][0-9]*")
+
+Stamp = tuple[tuple[int, int] | None, ...]
 
 
 class Manifest(BaseModel):
@@ -97,6 +101,17 @@ class Store:
             raise VersionError(f"{CARD} is that of {card.head}/{card.version}.")
         return card
 
+    def stamp(self, head: str, version: int, engine: str | None = None) -> Stamp:
+        """Changes when the card of a version does; with an engine, also when its compiled files do."""
+        files = [self.folder(head, version) / CARD]
+        if engine:
+            with contextlib.suppress(VersionError):
+                card = self.card(head, version)
+                digests = (card.backbone.digest, card.structure.digest)
+                roots = itertools.product((self.root, self.cache), digests)
+                files += [root / COMPILED / digest / engine / MANIFEST for root, digest in roots]
+        return tuple(_stamp(file) for file in files)
+
     def backbone_of(self, card: Card, engine: str) -> Path:
         """The folder of what an engine opens as the backbone of a version, each file checked.
 
@@ -166,6 +181,13 @@ def check_sha256(path: Path, expected: str) -> None:
         raise VersionError(f"{path.name} cannot be read: {exc.strerror}.") from exc
     if actual != expected:
         raise VersionError(f"{path.name} is damaged: its sha256 is not the recorded one.")
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        told = file.stat()
+        return told.st_ino, told.st_mtime_ns
+    return None
 
 
 def _folders(parent: Path, name: re.Pattern[str]) -> list[str]:

@@ -9,7 +9,7 @@ from fakes import EchoHead, backbone, fake_heads, head
 from live import wait_until
 
 from service.benchmark.report import Progress, Report
-from service.serving.heads import LoadedHead
+from service.serving.loading import LoadedHead
 from service.store.card import Backbone
 
 EVENTS = {"Accept": "text/event-stream"}
@@ -71,7 +71,7 @@ def read_events(response: httpx.Response) -> list[tuple[str, dict]]:
 
 
 def test_a_run_that_is_asked_for_events_tells_its_progress_and_ends_with_its_report(real):
-    body = {"batch_sizes": [2], "seconds": 8}
+    body = {"batch_sizes": [2], "seconds": 15}
     with real.stream("POST", "/benchmark", json=body, headers=EVENTS, timeout=60) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         assert response.headers["cache-control"] == "no-store"

@@ -48,7 +48,7 @@ def test_it_measures_while_one_watches_and_draws_what_it_found(visit, small_stor
         expect(page.locator("#benchmark-notice")).to_contain_text(
             "Nothing was measured on this machine yet."
         )
-        page.get_by_label("Measure for").select_option("5 s")
+        page.get_by_label("Measure for").select_option("10 s")
         page.get_by_role("button", name="Measure now").click()
         expect(page.get_by_role("progressbar")).to_be_visible()
         expect(page.get_by_role("button", name="Cancel")).to_be_visible()

@@ -23,7 +23,8 @@ from fakes import (
 
 from service.errors import HeadUnavailable, NotReady, UnknownHead, VersionError
 from service.serving.engines import open_engine
-from service.serving.heads import Heads, batch_sizes
+from service.serving.heads import Heads
+from service.serving.loading import batch_sizes
 from service.serving.rebuild import compile_in_child
 from service.store.card import Backbone, Golden, Structure
 from service.store.layout import CARD, MANIFEST, MODEL, Store

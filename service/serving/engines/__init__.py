@@ -29,6 +29,13 @@ class Network(Protocol):
         """
 
 
+class BackboneNetwork(Network, Protocol):
+    """A compiled backbone, which heads share."""
+
+    def another(self) -> Network:
+        """The same network for another thread: its calls may overlap with those of this one."""
+
+
 class HeadNetwork(Network, Protocol):
     """A compiled head, which can be explained."""
 
@@ -47,7 +54,7 @@ class Engine(Protocol):
     def name(self) -> EngineName:
         """The word that stands for it in cards, settings and answers."""
 
-    def open(self, folder: Path) -> Network:
+    def open(self, folder: Path) -> BackboneNetwork:
         """The backbone whose compiled files lie in `folder`. Raises VersionError."""
 
     def open_head(self, folder: Path) -> HeadNetwork:

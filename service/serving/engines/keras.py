@@ -34,6 +34,9 @@ class KerasNetwork:
         result: NDArray[np.float32] = self._function(tf.convert_to_tensor(batch)).numpy()
         return result
 
+    def another(self) -> "KerasNetwork":
+        return self  # TensorFlow takes calls from any thread
+
 
 class KerasHead:
     """A head as one TensorFlow function, which gives its logits as well."""

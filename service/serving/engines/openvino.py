@@ -20,6 +20,7 @@ class OpenVinoNetwork:
     """One compiled graph with one infer request."""
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
+        self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._output = compiled.output(0)
 
@@ -29,6 +30,9 @@ class OpenVinoNetwork:
         )
         result: NDArray[np.float32] = outputs[self._output]
         return result
+
+    def another(self) -> "OpenVinoNetwork":
+        return OpenVinoNetwork(self._compiled)
 
 
 class OpenVinoHead(OpenVinoNetwork):

@@ -1,0 +1,118 @@
+"""Opens one version of a head: its compiled files, its golden check, its warm-up."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from service.errors import ImageError, VersionError
+from service.serving import image
+from service.serving.engines import BackboneNetwork, Engine, EngineName, HeadNetwork, Network
+from service.store.card import Card, Input
+from service.store.layout import NotCompiled, Store
+
+log = logging.getLogger(__name__)
+
+GOLDEN_MAX_PIXELS = 4_000_000
+
+Rebuild = Callable[[Store, str, int, EngineName], None]
+Key = tuple[str, Input]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedBackbone:
+    """A backbone that is warm; heads whose digest and input are equal hold the same object."""
+
+    digest: str
+    input: Input
+    network: BackboneNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedHead:
+    """One version that passed its golden check and is warm."""
+
+    card: Card
+    backbone: LoadedBackbone
+    network: HeadNetwork
+
+
+class Loader:
+    """Opens versions of one store on one engine. Used by one thread at a time."""
+
+    def __init__(self, store: Store, engine: Engine, max_batch_size: int, rebuild: Rebuild) -> None:
+        self.engine = engine
+        self._store = store
+        self._max_batch_size = max_batch_size
+        self._rebuild = rebuild
+        self._backbones: dict[Key, LoadedBackbone] = {}
+
+    def load(self, head: str, version: int) -> LoadedHead:
+        """A version that may serve. Raises VersionError, and whatever its files make an engine raise."""
+        card = self._store.read_card(head, version)
+        key = (card.backbone.digest, card.input)
+        backbone = self._backbones.get(key) or LoadedBackbone(
+            *key, self.engine.open(self._find(card, self._store.backbone_of))
+        )
+        network = self.engine.open_head(self._find(card, self._store.head_of))
+        loaded = LoadedHead(card, backbone, network)
+        check_golden(loaded)
+        if key not in self._backbones:
+            pixels = (card.input.height, card.input.width, 3)
+            warm(backbone.network, batch_sizes(self._max_batch_size), pixels, np.uint8)
+            self._backbones[key] = backbone
+        rows = range(1, self._max_batch_size + 1)  # of a batch that other heads share
+        warm(loaded.network, rows, card.backbone.feature_shape, np.float32)
+        return loaded
+
+    def keep(self, heads: Iterable[LoadedHead]) -> None:
+        """Forgets the backbones of all others: who still computes with one holds it."""
+        used = {head.backbone for head in heads}
+        self._backbones = {key: one for key, one in self._backbones.items() if one in used}
+
+    def _find(self, card: Card, find: Callable[[Card, EngineName], Path]) -> Path:
+        try:
+            return find(card, self.engine.name)
+        except NotCompiled as exc:
+            log.warning("head %s version %d: %s; compiling it", card.head, card.version, exc)
+            self._rebuild(self._store, card.head, card.version, self.engine.name)
+            return find(card, self.engine.name)
+
+
+def check_golden(head: LoadedHead) -> None:
+    """Raises VersionError when the golden image's probabilities are not the recorded ones."""
+    golden = head.card.golden
+    try:
+        pixels = image.decode(golden.image, head.card.input, GOLDEN_MAX_PIXELS)
+    except ImageError as exc:
+        raise VersionError(f"golden check: its image cannot be read: {exc.reason}") from exc
+    backbone = head.backbone.network.another()  # other heads may be serving with this one
+    answer = head.network(backbone(pixels[np.newaxis]))[0]
+    expected = np.asarray(golden.probabilities)
+    if answer.shape != expected.shape:
+        raise VersionError(f"golden check: {answer.size} probabilities for {expected.size} labels.")
+    difference = float(np.abs(answer - expected).max())
+    if not difference <= golden.tolerance:
+        raise VersionError(
+            f"golden check: probabilities differ from the card's by {difference:.2g}, "
+            f"more than {golden.tolerance:g}."
+        )
+
+
+def batch_sizes(largest: int) -> list[int]:
+    """The sizes of a backbone's batches: powers of two below `largest`, and that.
+
+    An image takes about as long in a batch of 4 as in one of 5, while each size costs a warm-up at
+    every start and memory for good.
+    """
+    return [*(2**power for power in range((largest - 1).bit_length())), largest]
+
+
+def warm(
+    network: Network, sizes: Iterable[int], shape: tuple[int, ...], dtype: type[np.generic]
+) -> None:
+    """Calls a network once with every batch size it will meet: the first call of each is slow."""
+    for size in sizes:
+        network(np.zeros((size, *shape), dtype))
