@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.store.layout import Store
+from service.store.layout import BENCHMARK, Store
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; children would inherit it
@@ -38,7 +38,8 @@ def copied(tmp_path: Path) -> Callable[[Store], Store]:
     """A copy of a store that a test may damage."""
 
     def copy(store: Store) -> Store:
-        shutil.copytree(store.root, tmp_path / "store")
+        unmeasured = shutil.ignore_patterns(BENCHMARK)  # whatever other tests have measured in it
+        shutil.copytree(store.root, tmp_path / "store", ignore=unmeasured)
         return Store(tmp_path / "store", tmp_path / "cache")
 
     return copy
