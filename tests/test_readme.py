@@ -20,7 +20,7 @@ COMMANDS = [
     line
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
-    if line and not line.startswith(("make ", "docker "))
+    if line and not line.startswith(("make ", "docker ", "kubectl "))
 ]
 BIN = Path(sys.executable).parent
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from service.benchmark.plan import Subject
 from service.errors import TooLittleMemory
+from service.serving.cgroups import groups
 from service.serving.engines import EngineName
 from service.store.card import Card
 
@@ -16,6 +17,10 @@ ENGINE_BYTES: dict[EngineName, float] = {"openvino": 200e6, "keras": 900e6}
 WEIGHT_COPIES: dict[EngineName, float] = {"openvino": 2.5, "keras": 3.5}
 FEATURE_MAPS_PER_IMAGE: dict[EngineName, float] = {"openvino": 40, "keras": 80}
 FLOAT_BYTES = 4
+FILES = (  # of a control group, by version 2 and 1
+    ("memory.current", "memory.max", "inactive_file"),
+    ("memory.usage_in_bytes", "memory.limit_in_bytes", "total_inactive_file"),
+)
 
 
 def check(subjects: Iterable[Subject], batch_size: int, available_bytes: int | None) -> None:
@@ -44,7 +49,8 @@ def weight_bytes(card: Card) -> int:
 
 def available_bytes(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
     """What the machine and every control group around this process leave; None where none tells."""
-    told = [_of_machine(proc / "meminfo"), *_of_groups(proc / "self/cgroup", cgroup)]
+    around = groups("memory", proc, cgroup)
+    told = [_of_machine(proc / "meminfo"), *(_left(at, *names) for at in around for names in FILES)]
     return min((value for value in told if value is not None), default=None)
 
 
@@ -54,23 +60,6 @@ def _of_machine(meminfo: Path) -> int | None:
         return 1024 * int(lines["MemAvailable"].split()[0])
     except (OSError, ValueError, KeyError):
         return None
-
-
-def _of_groups(own: Path, cgroup: Path) -> list[int | None]:
-    """Of each group from this process' own up to the root that is mounted, by version 2 and 1."""
-    found: list[int | None] = []
-    for line in own.read_text().splitlines() if own.exists() else ["0::/"]:
-        _, controllers, path = line.split(":", 2)
-        folder = {"": cgroup, "memory": cgroup / "memory"}.get(controllers)
-        names = (
-            ("memory.usage_in_bytes", "memory.limit_in_bytes", "total_inactive_file")
-            if controllers
-            else ("memory.current", "memory.max", "inactive_file")
-        )
-        if folder is not None:
-            inner = folder / path.strip("/")
-            found += [_left(at, *names) for at in (inner, *inner.parents) if at.is_relative_to(folder)]
-    return found
 
 
 def _left(group: Path, usage: str, limit: str, droppable: str) -> int | None:

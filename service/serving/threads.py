@@ -6,12 +6,14 @@ import sys
 import threading
 from pathlib import Path
 
+from service.serving.cgroups import groups
+
 NICENESS = 10
 
 
-def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """The CPU quota (cgroup v2, then v1) rounded up, at most the cores this process may run on."""
-    cores, quota = usable_cores(), cpu_quota(cgroup)
+def available_cores(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """The CPU quota rounded up, at most the cores this process may run on."""
+    cores, quota = usable_cores(), cpu_quota(proc, cgroup)
     return max(1, min(cores, math.ceil(quota))) if quota else cores
 
 
@@ -20,9 +22,10 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """The CPU quota in cores; None where there is none."""
-    return _quota_v2(cgroup) or _quota_v1(cgroup)
+def cpu_quota(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """The smallest CPU quota, in cores, of the control groups around this process; None without any."""
+    quotas = [_quota(group) for group in groups("cpu", proc, cgroup)]
+    return min((quota for quota in quotas if quota), default=None)
 
 
 def give_way() -> None:
@@ -35,18 +38,12 @@ def give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
 
 
-def _quota_v2(cgroup: Path) -> float | None:
+def _quota(group: Path) -> float | None:
+    """By version 2, which has one file, else by version 1. What is unlimited is `max` or -1."""
+    version_1 = [group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us"]
+    files = [group / "cpu.max"] if (group / "cpu.max").exists() else version_1
     try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
+        quota, period = map(int, " ".join(file.read_text() for file in files).split())
+    except (OSError, ValueError):  # no such group, or "max"
         return None
-
-
-def _quota_v1(cgroup: Path) -> float | None:
-    try:
-        quota = int((cgroup / "cpu/cpu.cfs_quota_us").read_text())
-        period = int((cgroup / "cpu/cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
-        return None
-    return None if quota <= 0 else quota / period
+    return quota / period if quota > 0 else None
