@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 import service
 from service.api import benchmark, explain, heads, health, page, predict, problems, schemas, scrape
 from service.api.guards import Limits
-from service.api.metrics import Metrics
+from service.api.metrics import Metrics, State
 from service.api.observe import Observe
 from service.api.room import Room, needs_key
 from service.benchmark.bench import Bench
@@ -51,10 +51,18 @@ def create_app(
         kept_versions=settings.kept_versions,
         pinned=settings.pinned,
     )
-    batcher = Batcher(settings.max_batch_size, settings.max_queued_images)
     decode_threads = settings.decode_threads or max(1, threads // 2)
+    metrics = Metrics(
+        State(
+            heads=loaded,
+            pending_images=lambda: batcher.pending,
+            is_ready=lambda: not room.missing(),
+            max_queued_images=settings.max_queued_images,
+            request_timeout_s=settings.request_timeout_s,
+        )
+    )
+    batcher = Batcher(settings.max_batch_size, settings.max_queued_images, metrics.observe_batch)
     classifier = Classifier(loaded, batcher, decode_threads, settings.max_image_pixels)
-    metrics = Metrics(loaded, lambda: batcher.pending)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -72,7 +80,7 @@ def create_app(
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.room = Room(
+    app.state.room = room = Room(
         classifier=classifier,
         metrics=metrics,
         bench=open_bench(settings, lambda: metrics.answered),

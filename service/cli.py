@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 from pydantic import ValidationError
 
+from service import logs
 from service.app import create_app, open_bench, open_store
 from service.arguments import Command, parser
 from service.benchmark.children import Children
@@ -23,6 +24,8 @@ from service.server import DrainingServer
 from service.serving.engines import choose_engine
 from service.settings import Settings
 from service.store.card import Card
+
+log = logging.getLogger(__name__)
 
 EXAMPLE = Path("examples/red-top-left.jpg")
 
@@ -55,9 +58,8 @@ def _refuse(reason: str) -> int:
 
 def _serve(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logs.handler(is_json=settings.log_format == "json")
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     listener = socket.create_server((settings.host, settings.port), backlog=2048)
     host, port = listener.getsockname()[:2]
     url = f"http://{host}:{port}{settings.root_path}"
@@ -79,7 +81,11 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 def _announce(url: str, heads: list[str], settings: Settings) -> None:
     """Where the server is, and one line that works as printed."""
-    say(f"Serving {', '.join(heads)} on {url}")
+    serving = f"Serving {', '.join(heads)} on {url}"
+    if settings.log_format == "json":  # for a program, which has nothing to try
+        log.info(serving)
+        return
+    say(serving)
     head = "flatten" if "flatten" in heads else heads[0]
     if settings.api_keys:
         say(f"Try: curl -H 'X-API-Key: ...' '{url}/heads'")

@@ -8,6 +8,7 @@ ServiceError
 │   ├── TooBusy, DeadlineExceeded, EngineFailed, CannotExplain
 │   └── NoReport, BenchmarkRunning, TooLittleMemory, BenchmarkFailed
 ├── VersionError            this version cannot be served; becomes a reason in GET /heads
+│   └── GoldenCheckFailed   it computes something else than its card says
 ├── CommandError            this command cannot be done; one sentence and exit code 2
 └── CallFailed              a client got no answer; the leaves are in client/errors.py
 """
@@ -175,6 +176,13 @@ class BenchmarkFailed(RequestError):
 
 class VersionError(ServiceError):
     """A version in the store cannot be served; the text is its reason in `GET /heads`."""
+
+
+class GoldenCheckFailed(VersionError):
+    """A version does not answer its golden image as its card says."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"golden check: {reason}")
 
 
 class CommandError(ServiceError):

@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     page: bool = Field(True, description="whether / is a page to look at")
     open_metrics: bool = Field(True, description="whether /metrics answers without a key")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log detail")
+    log_format: Literal["console", "json"] = Field(
+        "console", description="log lines for people, or an object a line"
+    )
 
     @field_validator("pinned", mode="before")
     @classmethod

@@ -79,5 +79,5 @@ def serving(store, *flags: str, command=None, **environment: str) -> Iterator[Se
 def _read(server: Server) -> None:
     for line in server.process.stderr:
         server.lines.append(line)
-        if found := re.search(r"^Serving .* on (\S+)", line):
+        if found := re.search(r"Serving .* on ([^\s\"]+)", line):  # also in JSON
             server.url = found[1]

@@ -1,6 +1,7 @@
 """The service as a process, on a real store: parity with Keras over HTTP, signals, wrong arguments."""
 
 import io
+import json
 import signal
 import socket
 import subprocess
@@ -115,6 +116,15 @@ def test_it_says_where_it_is_and_what_to_try(small_store):
     assert f"Serving flatten, gap on {server.url}" in said
     assert "Try: curl" in said
     assert server.url.startswith("http://127.0.0.1:")
+
+
+def test_with_json_every_line_of_its_error_stream_is_an_object(small_store):
+    with serving(small_store, "--log-format", "json") as server:
+        httpx.get(f"{server.url}/healthz", headers={"X-Request-ID": "mine"})
+        assert server.stop() == 0
+    told = [json.loads(line) for line in server.lines]
+    assert any(line["message"] == f"Serving flatten, gap on {server.url}" for line in told)
+    assert [line["route"] for line in told if line.get("request_id") == "mine"] == ["/healthz"]
 
 
 def test_settings_come_from_the_environment_and_flags_win(small_store):

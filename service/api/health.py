@@ -5,7 +5,6 @@ from fastapi import APIRouter
 from service import errors
 from service.api import inventory, problems
 from service.api.room import InRoom
-from service.serving.batcher import STOPPING
 
 router = APIRouter(tags=["operation"])
 
@@ -22,8 +21,6 @@ async def readyz(room: InRoom) -> inventory.Readiness:
 
     Not so once the service has been told to stop, although it still answers requests.
     """
-    if room.stopping.is_set():
-        raise errors.NotReady(STOPPING)
-    if missing := room.heads.missing(room.required_heads):
+    if missing := room.missing():
         raise errors.NotReady(" ".join(missing))
     return inventory.Readiness(heads=sorted(room.heads.serving()))

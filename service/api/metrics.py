@@ -1,78 +1,113 @@
 """What Prometheus is told. One registry per application, so that tests can hold several."""
 
+from collections import Counter as Tally
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+import service
+from service.api.problems import KINDS
 from service.serving.heads import Heads
+from service.serving.loading import LoadedHead
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+IMAGES = (1, 2, 4, 8, 16, 32, 64)
+LATE_SHARE = 0.8  # of the deadline; deploy/alerts.yaml compares with it, so it is a bucket's bound
+
+
+@dataclass(frozen=True)
+class State(Collector):
+    """What somebody else keeps, read at each scrape."""
+
+    heads: Heads
+    pending_images: Callable[[], int]
+    is_ready: Callable[[], bool]
+    max_queued_images: int
+    request_timeout_s: float
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics as of now."""
+        build = {"version": service.__version__, "engine": self.heads.engine_name or ""}
+        yield InfoMetricFamily("resnet_heads_build", "What runs; engine is empty until open", build)
+        for name, text, value in (
+            ("ready", "Whether /readyz answers 200", self.is_ready()),
+            ("pending_images", "Images accepted and not yet answered", self.pending_images()),
+            ("max_queued_images", "The setting", self.max_queued_images),
+            ("request_timeout_seconds", "The setting request_timeout_s", self.request_timeout_s),
+        ):
+            yield GaugeMetricFamily(f"resnet_heads_{name}", text, float(value))
+        yield from self._versions()
+
+    def _versions(self) -> Iterable[Metric]:
+        serving = GaugeMetricFamily(
+            "resnet_heads_serving", "The version that serves", labels=["head", "version"]
+        )
+        failed = GaugeMetricFamily(
+            "resnet_heads_failed_versions", "Versions that stay out", labels=["head", "reason"]
+        )
+        for name, status in self.heads.statuses.items():
+            if status.serving:
+                serving.add_metric([name, str(status.serving.card.version)], 1)
+            golden = len(status.golden_failures)
+            failed.add_metric([name, "golden-check"], golden)
+            failed.add_metric([name, "other"], len(status.failures) - golden)
+        return (serving, failed)
 
 
 class Metrics:
     """Counts and times requests; reads the rest when asked."""
 
-    def __init__(self, heads: Heads, pending_images: Callable[[], int]) -> None:
+    def __init__(self, state: State) -> None:
         self.answered = 0
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "resnet_heads_requests", "Requests answered", ["route", "status"], registry=self._registry
+        self._registry.register(state)
+        limit_s = state.request_timeout_s
+        within = {seconds for seconds in SECONDS if seconds < limit_s} | {LATE_SHARE * limit_s, limit_s}
+        self._requests = self._counter("requests", "Requests answered", "route", "status")
+        self._refusals = self._counter("refusals", "Problem documents, by the end of type", "reason")
+        self._images = self._counter("images", "Images that a head answered", "head", "version")
+        self._latency = self._histogram("request_seconds", "Time to answer", SECONDS, "route")
+        self._stages = self._histogram(
+            "stage_seconds", "Time in each stage of a classification", sorted(within), "stage"
         )
-        self._latency = Histogram(
-            "resnet_heads_request_seconds",
-            "Time to answer",
-            ["route"],
-            buckets=SECONDS,
-            registry=self._registry,
-        )
-        self._stages = Histogram(
-            "resnet_heads_stage_seconds",
-            "Time in each stage of a classification",
-            ["stage"],
-            buckets=SECONDS,
-            registry=self._registry,
-        )
-        self._registry.register(_Loaded(heads, pending_images))
+        self._batches = self._histogram("batch_images", "Images in one pass of a backbone", IMAGES)
+        for reason in KINDS:  # from 0: Prometheus sees no increase where a counter begins with 1
+            self._refusals.labels(reason)
 
-    def observe_request(self, route: str, status: int, seconds: float) -> None:
-        """One request answered; `route` is the template, so that labels stay few."""
+    def observe_request(self, route: str, status: int, seconds: float, problem: str | None) -> None:
+        """One request answered, perhaps by a problem of that kind.
+
+        `route` is the template, so that labels stay few.
+        """
         self.answered += 1
         self._requests.labels(route, str(status)).inc()
         self._latency.labels(route).observe(seconds)
+        if problem:
+            self._refusals.labels(problem).inc()
 
     def observe_stages(self, stages_ms: dict[str, float]) -> None:
         """The timings of one classification."""
         for stage, ms in stages_ms.items():
             self._stages.labels(stage).observe(ms / 1e3)
 
+    def observe_batch(self, images: int, answering: Iterable[LoadedHead]) -> None:
+        """One pass of so many images, and the head of each answer it gave."""
+        self._batches.observe(images)
+        for head, answers in Tally(answering).items():
+            self._images.labels(head.card.head, str(head.card.version)).inc(answers)
+
     def exposition(self) -> tuple[bytes, str]:
         """The text to serve, and its media type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"resnet_heads_{name}", text, labels, registry=self._registry)
 
-class _Loaded(Collector):
-    """State that somebody else keeps, read at each scrape."""
-
-    def __init__(self, heads: Heads, pending_images: Callable[[], int]) -> None:
-        self._heads = heads
-        self._pending_images = pending_images
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        pending = GaugeMetricFamily(
-            "resnet_heads_pending_images", "Images accepted and not yet answered"
+    def _histogram(self, name: str, text: str, bounds: Iterable[float], *labels: str) -> Histogram:
+        return Histogram(
+            f"resnet_heads_{name}", text, labels, buckets=tuple(bounds), registry=self._registry
         )
-        pending.add_metric([], self._pending_images())
-        serving = GaugeMetricFamily(
-            "resnet_heads_serving", "The version that serves", labels=["head", "version"]
-        )
-        failed = GaugeMetricFamily(
-            "resnet_heads_failed_versions", "Versions that stay out", labels=["head"]
-        )
-        for name, status in self._heads.statuses.items():
-            if status.serving:
-                serving.add_metric([name, str(status.serving.card.version)], 1)
-            failed.add_metric([name], len(status.failures))
-        return (pending, serving, failed)

@@ -4,10 +4,12 @@ import logging
 import re
 import time
 import uuid
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import logs
 from service.api.metrics import Metrics
 from service.api.problems import unexpected
 
@@ -31,6 +33,7 @@ class Observe:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if ID.fullmatch(given) else uuid.uuid4().hex
+        logs.request_id.set(request_id)
         status = GONE
         started = time.perf_counter()
 
@@ -44,19 +47,18 @@ class Observe:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            log.exception("id=%s failed", request_id)
+            log.exception("failed")
             if status != GONE:  # an answer has begun; the server closes the connection
                 raise
             await unexpected()(scope, receive, send_with_id)
         finally:
-            seconds = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.observe_request(route, status, seconds)
-            log.info(
-                "%s %s %d %.1f ms id=%s",
-                scope["method"],
-                scope["path"],
-                status,
-                1e3 * seconds,
-                request_id,
-            )
+            self._tell(scope, status, time.perf_counter() - started)
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        problem = scope.get("state", {}).get("problem")
+        self._metrics.observe_request(route, status, seconds, problem)
+        method, ms = scope["method"], round(1e3 * seconds, 1)
+        fields = {"method": method, "route": route, "status": status, "ms": ms, "problem": problem}
+        # quoted: a path may hold a line break
+        log.info("%s %s %d %.1f ms", method, quote(scope["path"]), status, ms, extra=fields)

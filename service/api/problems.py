@@ -2,16 +2,19 @@
 
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from service import errors
 
 MEDIA_TYPE = "application/problem+json"
+INTERNAL = "internal"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,20 @@ ENGINE_ERRORS = (errors.TooBusy, errors.DeadlineExceeded, errors.EngineFailed)
 CLOSING = (errors.BodyTooLarge, errors.BodyTooSlow)
 
 
+class ProblemResponse(JSONResponse):
+    """A problem document. It leaves its kind in the request's state: the outermost layer counts it."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, kind: str, content: dict[str, object], status: int) -> None:
+        super().__init__(content, status)
+        self._kind = kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["problem"] = self._kind
+        await super().__call__(scope, receive, send)
+
+
 def documented(*leaves: type[errors.RequestError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may raise these errors, for its OpenAPI description."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
@@ -67,23 +84,23 @@ def documented(*leaves: type[errors.RequestError]) -> dict[int | str, dict[str, 
     }
 
 
-def respond(status: int, name: str, title: str, detail: str, **more: object) -> JSONResponse:
-    """A problem document; `name` ends its type."""
+def respond(status: int, kind: str, title: str, detail: str, **more: object) -> JSONResponse:
+    """A problem document; `kind` ends its type."""
     content = {
-        "type": f"urn:resnet-heads:problem:{name}",
+        "type": f"urn:resnet-heads:problem:{kind}",
         "title": title,
         "status": status,
         "detail": detail,
         "error": detail,
     }
-    return JSONResponse(content | more, status, media_type=MEDIA_TYPE)
+    return ProblemResponse(kind, content | more, status)
 
 
 def answer(exc: errors.RequestError) -> JSONResponse:
     """The problem document of an error, with the headers that go with it."""
     row = TABLE[type(exc)]
     more = {"image": exc.index} if isinstance(exc, errors.ImageError) else {}
-    response = respond(row.status, _kebab(type(exc).__name__), row.title, str(exc), **more)
+    response = respond(row.status, _kind(type(exc)), row.title, str(exc), **more)
     if isinstance(exc, errors.TooBusy):
         response.headers["Retry-After"] = str(exc.retry_after_s)
     if isinstance(exc, errors.NotAuthorized):
@@ -95,7 +112,7 @@ def answer(exc: errors.RequestError) -> JSONResponse:
 
 def unexpected() -> JSONResponse:
     """The answer to a fault of ours; what happened is for the log alone."""
-    return respond(500, "internal", "Internal error", "The service failed; its log says why.")
+    return respond(500, INTERNAL, "Internal error", "The service failed; its log says why.")
 
 
 def install(app: FastAPI) -> None:
@@ -119,10 +136,14 @@ def _validation_error(_: Request, exc: Exception) -> JSONResponse:
 def _http_exception(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)  # noqa: S101 (narrows the handler's declared type)
     detail = str(exc.detail)
-    response = respond(exc.status_code, _kebab(detail.replace(" ", "")), detail, detail)
+    kind = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "-")  # few, whatever the detail
+    response = respond(exc.status_code, kind, detail, detail)
     response.headers.update(exc.headers or {})
     return response
 
 
-def _kebab(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+def _kind(leaf: type[errors.RequestError]) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", leaf.__name__).lower()
+
+
+KINDS = (*map(_kind, TABLE), INTERNAL, "not-found", "method-not-allowed")

@@ -12,6 +12,7 @@ from service.api.guards import Limits, check_key
 from service.api.metrics import Metrics
 from service.benchmark.bench import Bench
 from service.errors import NotReady
+from service.serving.batcher import STOPPING
 from service.serving.classifier import Classifier
 from service.serving.engines import EngineName
 from service.serving.heads import Heads
@@ -35,6 +36,10 @@ class Room:
     @property
     def heads(self) -> Heads:
         return self.classifier.heads
+
+    def missing(self) -> list[str]:
+        """Why the service is not ready, a sentence each; so it is once it has been told to stop."""
+        return [STOPPING] if self.stopping.is_set() else self.heads.missing(self.required_heads)
 
     def engine_name(self) -> EngineName:
         """The engine that runs every head. Raises NotReady before it is open."""

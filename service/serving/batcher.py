@@ -13,13 +13,14 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service import logs
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, TooBusy
 from service.serving.loading import LoadedBackbone, LoadedHead, batch_sizes
 from service.serving.shift import IN_PLACE, Offset
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 FIRST_GUESS_S = 0.05
 NEWEST_SHARE = 0.2  # of the latest batch in the running estimate of an image's service time
 STOPPING = "The service is stopping."
+
+OnBatch = Callable[[int, Iterable[LoadedHead]], None]
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Job:
     is_traced: bool = False
     decode_s: float = 0.0
     number: int = 0
+    request_id: str = field(default_factory=logs.request_id.get)
     done: Future[Answer] = field(default_factory=Future)
 
     @property
@@ -104,11 +108,17 @@ class Job:
 
 
 class Batcher:
-    """Runs admitted jobs in batches on its own thread, until closed."""
+    """Runs admitted jobs in batches on its own thread, until closed.
 
-    def __init__(self, max_batch_size: int, max_queued_images: int) -> None:
+    `on_batch` is told, in that thread, how many images a batch had and the head of each answer.
+    """
+
+    def __init__(
+        self, max_batch_size: int, max_queued_images: int, on_batch: OnBatch = lambda *_: None
+    ) -> None:
         self._batch_sizes = batch_sizes(max_batch_size)
         self._max_queued_images = max_queued_images
+        self._on_batch = on_batch
         self._queues: OrderedDict[LoadedBackbone, list[Job]] = OrderedDict()
         self._unanswered: set[Future[Answer]] = set()
         self._numbers = itertools.count()
@@ -194,15 +204,16 @@ class Batcher:
         try:
             answers = _compute(batch)
         except Exception as exc:
-            log.exception("a batch of %d failed", len(batch))
+            log.exception("a batch of %d failed", len(batch), extra=_asked_by(batch))
             for job in batch:
                 job.fail(EngineFailed(), exc)
             return
         finished = time.perf_counter()
         self._image_s += NEWEST_SHARE * ((finished - started) / len(batch) - self._image_s)
-        for job, outputs in zip(batch, answers, strict=True):
-            if not job.done.done():
-                job.done.set_result(Answer(outputs, finished - started, finished))
+        answered = [pair for pair in zip(batch, answers, strict=True) if not pair[0].done.done()]
+        self._on_batch(len(batch), [head for job, _ in answered for head in job.heads])
+        for job, outputs in answered:
+            job.done.set_result(Answer(outputs, finished - started, finished))
 
 
 def _compute(batch: Sequence[Job]) -> list[Outputs]:
@@ -214,7 +225,7 @@ def _compute(batch: Sequence[Job]) -> list[Outputs]:
         np.stack([job.pixels for job in batch if job.pixels is not None])
     )
     answers = [Outputs() for _ in batch]
-    for head in _distinct(head for job in batch for head in job.heads):
+    for head in dict.fromkeys(head for job in batch for head in job.heads):
         rows = [row for row, job in enumerate(batch) if head in job.heads]
         name = head.card.head
         try:
@@ -226,11 +237,13 @@ def _compute(batch: Sequence[Job]) -> list[Outputs]:
                     logits = head.network.logits()[at].copy()
                     answers[row].traces[name] = Trace(pixels, features[row].copy(), logits)
         except Exception as exc:
-            log.exception("head %s failed on a batch of %d", name, len(rows))
-            for row in rows:
-                batch[row].fail(EngineFailed(), exc)
+            asked = [batch[row] for row in rows]
+            log.exception("head %s failed on a batch of %d", name, len(rows), extra=_asked_by(asked))
+            for job in asked:
+                job.fail(EngineFailed(), exc)
     return answers
 
 
-def _distinct(heads: Iterable[LoadedHead]) -> list[LoadedHead]:
-    return list(dict.fromkeys(heads))
+def _asked_by(jobs: Iterable[Job]) -> dict[str, str]:
+    """The requests that a log line is about."""
+    return {"request_id": " ".join(dict.fromkeys(job.request_id for job in jobs))}

@@ -9,7 +9,14 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from service.errors import HeadUnavailable, NotReady, ServiceError, UnknownHead, UnknownVersion
+from service.errors import (
+    GoldenCheckFailed,
+    HeadUnavailable,
+    NotReady,
+    ServiceError,
+    UnknownHead,
+    UnknownVersion,
+)
 from service.serving.engines import Engine, EngineName
 from service.serving.loading import LoadedHead, Loader, Rebuild
 from service.store.layout import Stamp, Store
@@ -22,12 +29,16 @@ LOADING = "Heads are still loading."
 
 @dataclass(frozen=True)
 class HeadStatus:
-    """One head of the store: the version that serves, all that are loaded, and why others are not."""
+    """One head of the store: the version that serves, all that are loaded, and why others are not.
+
+    `golden_failures` are those of `failures` whose golden check failed.
+    """
 
     versions: list[int]
     serving: LoadedHead | None = None
     failures: dict[int, str] = field(default_factory=dict)
     loaded: dict[int, LoadedHead] = field(default_factory=dict)
+    golden_failures: set[int] = field(default_factory=set)
 
     def reason(self) -> str:
         """Why no version serves, as one sentence."""
@@ -41,6 +52,7 @@ class Tried:
     stamp: Stamp
     head: LoadedHead | None
     failure: str | None
+    is_golden_failure: bool = False
 
 
 class Heads:
@@ -145,6 +157,7 @@ class Heads:
         versions, pinned = self._store.versions(head), self._pinned.get(head)
         loaded: dict[int, LoadedHead] = {}
         failures: dict[int, str] = {}
+        golden: set[int] = set()
         # the pinned one first, so that newer ones cannot take its place
         for version in sorted(versions, key=lambda number: (number != pinned, -number)):
             if len(loaded) == self._kept_versions + (pinned in loaded):
@@ -154,8 +167,10 @@ class Heads:
                 loaded[version] = tried.head
             if tried.failure:
                 failures[version] = tried.failure
+            if tried.is_golden_failure:
+                golden.add(version)
         serving = loaded.get(pinned or 0) or loaded.get(max(loaded, default=0))
-        return HeadStatus(versions, serving, failures, loaded)
+        return HeadStatus(versions, serving, failures, loaded, golden)
 
     def _try(self, loader: Loader, head: str, version: int) -> Tried:
         """Opens a version, unless that was tried and it has not changed on disk since."""
@@ -172,7 +187,8 @@ class Heads:
         except Exception as exc:  # whatever its files make an engine stumble on
             failure = _reason(exc)
             log.error("head %s version %d stays out: %s", head, version, failure)
-            return Tried(stamp(failure), known.head if known else None, failure)
+            is_golden = isinstance(exc, GoldenCheckFailed)
+            return Tried(stamp(failure), known.head if known else None, failure, is_golden)
         log.info("head %s version %d is loaded on %s", head, version, loader.engine.name)
         return Tried(stamp(None), loaded, None)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.errors import ImageError, VersionError
+from service.errors import GoldenCheckFailed, ImageError
 from service.serving import image
 from service.serving.engines import BackboneNetwork, Engine, EngineName, HeadNetwork, Network
 from service.store.card import Card, Input
@@ -82,22 +82,21 @@ class Loader:
 
 
 def check_golden(head: LoadedHead) -> None:
-    """Raises VersionError when the golden image's probabilities are not the recorded ones."""
+    """Raises GoldenCheckFailed when the golden image's probabilities are not the recorded ones."""
     golden = head.card.golden
     try:
         pixels = image.decode(golden.image, head.card.input, GOLDEN_MAX_PIXELS)
     except ImageError as exc:
-        raise VersionError(f"golden check: its image cannot be read: {exc.reason}") from exc
+        raise GoldenCheckFailed(f"its image cannot be read: {exc.reason}") from exc
     backbone = head.backbone.network.another()  # other heads may be serving with this one
     answer = head.network(backbone(pixels[np.newaxis]))[0]
     expected = np.asarray(golden.probabilities)
     if answer.shape != expected.shape:
-        raise VersionError(f"golden check: {answer.size} probabilities for {expected.size} labels.")
+        raise GoldenCheckFailed(f"{answer.size} probabilities for {expected.size} labels.")
     difference = float(np.abs(answer - expected).max())
     if not difference <= golden.tolerance:
-        raise VersionError(
-            f"golden check: probabilities differ from the card's by {difference:.2g}, "
-            f"more than {golden.tolerance:g}."
+        raise GoldenCheckFailed(
+            f"probabilities differ from the card's by {difference:.2g}, more than {golden.tolerance:g}."
         )
 
 

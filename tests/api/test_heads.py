@@ -33,7 +33,7 @@ def test_a_version_that_stays_out_is_listed_with_its_reason(connect):
     assert gap["serving"]["version"] == 1
     assert gap["failed"] == [{"version": 2, "reason": reasons[2]}]
     assert lost["serving"] is None
-    assert 'resnet_heads_failed_versions{head="lost"} 1.0' in client.get("/metrics").text
+    assert 'resnet_heads_failed_versions{head="lost",reason="other"} 1.0' in client.get("/metrics").text
 
 
 def test_an_unknown_head_is_404(client):

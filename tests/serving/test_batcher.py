@@ -19,6 +19,7 @@ from fakes import (
     head,
 )
 
+from service import logs
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, TooBusy
 from service.serving.batcher import Batcher, Deadline, Job
 
@@ -453,3 +454,43 @@ def test_a_job_that_comes_after_the_end_starts_no_thread():
     batcher.close()
     batcher.put(late)
     assert not any(thread.name == "engine" for thread in threading.enumerate())
+
+
+def test_each_batch_is_told_with_the_head_of_each_of_its_answers():
+    told = []
+    batcher, base = Batcher(8, 64, lambda *batch: told.append(batch)), backbone(HeldBackbone())
+    gap, flatten, broken = (
+        head("gap", on=base),
+        head("flatten", on=base),
+        head("b", BrokenHead(), on=base),
+    )
+    first = hold(batcher, base)
+    jobs = [job(gap), job(gap, flatten), job(broken), job(gap)]
+    submit(batcher, *jobs)
+    base.network.release.set()
+    answers(first, jobs[0], jobs[1], jobs[3])
+    batcher.close()
+    assert [images for images, _ in told] == [1, 4]
+    assert told[1][1] == [gap, gap, flatten, gap]
+
+
+def test_the_log_of_a_failed_batch_names_the_requests_in_it(new_batcher, caplog):
+    batcher, base = new_batcher(), backbone(HeldBackbone())
+    good, broken = head("good", on=base), head("broken", BrokenHead(), on=base)
+    hold(batcher, base)
+    jobs = [asked_by("a", broken), asked_by("b", good), asked_by("c", broken), asked_by("a", broken)]
+    submit(batcher, *jobs)
+    base.network.release.set()
+    answers(jobs[1])
+    with pytest.raises(EngineFailed):
+        answers(jobs[0])
+    (record,) = (record for record in caplog.records if record.exc_info)
+    assert record.request_id == "a c"
+
+
+def asked_by(request_id, *heads):
+    token = logs.request_id.set(request_id)
+    try:
+        return job(*heads)
+    finally:
+        logs.request_id.reset(token)

@@ -282,6 +282,15 @@ def test_a_version_that_fails_stays_out_with_its_reason_and_the_one_before_serve
     assert failures(heads) == {"gap": {2: FAILURES[harm]}}
 
 
+def test_failures_of_the_golden_check_are_told_apart(store):
+    publish(store, "gap", structure=structure(GAP))
+    wrong_probabilities(store)
+    publish(store, "gap")
+    (store.folder("gap", 3) / CARD).unlink()
+    gap = load(store).statuses["gap"]
+    assert (set(gap.failures), gap.golden_failures) == ({2, 3}, {2})
+
+
 def test_a_half_written_version_is_not_even_listed(store):
     (store.root / ".staging-abc" / "content").mkdir(parents=True)
     (store.root / ".staging-abc" / "content" / MODEL).write_bytes(b"half a mod")
