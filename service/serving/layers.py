@@ -18,10 +18,10 @@ class Layer(Protocol):
     def forward(self, x: Array) -> Array:
         """A x + b."""
 
-    def pull(self, weights: Array, x: Array) -> Array:
+    def pull(self, weights: Array, x: Array, /) -> Array:
         """The weights of the inputs: those of the outputs times A at `x`."""
 
-    def constant(self, weights: Array) -> float:
+    def constant(self, weights: Array, /) -> float:
         """The outputs' weights times b."""
 
 
@@ -35,14 +35,14 @@ class Dense:
     def forward(self, x: Array) -> Array:
         return x @ self.kernel.T + self.bias
 
-    def pull(self, weights: Array, x: Array) -> Array:  # noqa: ARG002 (it is linear)
+    def pull(self, weights: Array, _: Array, /) -> Array:
         used = np.flatnonzero(weights)
         if weights.ndim == 1 and used.size == 1:  # one class: one row, not the whole kernel
             row: Array = self.kernel[used[0]] * weights[used[0]]
             return row
         return weights @ self.kernel
 
-    def constant(self, weights: Array) -> float:
+    def constant(self, weights: Array, /) -> float:
         return total(weights * self.bias)
 
 
@@ -56,10 +56,10 @@ class Affine:
     def forward(self, x: Array) -> Array:
         return x * self.scale + self.shift
 
-    def pull(self, weights: Array, x: Array) -> Array:  # noqa: ARG002 (it is linear)
+    def pull(self, weights: Array, _: Array, /) -> Array:
         return weights * self.scale
 
-    def constant(self, weights: Array) -> float:
+    def constant(self, weights: Array, /) -> float:
         return total(weights * self.shift)
 
 
@@ -72,10 +72,10 @@ class Rectified:
     def forward(self, x: Array) -> Array:
         return np.where(x > 0, x, self.slope * x)
 
-    def pull(self, weights: Array, x: Array) -> Array:
+    def pull(self, weights: Array, x: Array, /) -> Array:
         return np.where(x > 0, weights, self.slope * weights)
 
-    def constant(self, weights: Array) -> float:  # noqa: ARG002 (there is no bias)
+    def constant(self, _: Array, /) -> float:
         return 0.0
 
 
@@ -88,10 +88,10 @@ class Transposed:
     def forward(self, x: Array) -> Array:
         return x.transpose(self.axes)
 
-    def pull(self, weights: Array, x: Array) -> Array:  # noqa: ARG002 (it is linear)
+    def pull(self, weights: Array, _: Array, /) -> Array:
         return weights.transpose(np.argsort(self.axes))
 
-    def constant(self, weights: Array) -> float:  # noqa: ARG002 (there is no bias)
+    def constant(self, _: Array, /) -> float:
         return 0.0
 
 
@@ -104,10 +104,10 @@ class Reshaped:
     def forward(self, x: Array) -> Array:
         return x.reshape(self.shape)
 
-    def pull(self, weights: Array, x: Array) -> Array:
+    def pull(self, weights: Array, x: Array, /) -> Array:
         return weights.reshape(x.shape)
 
-    def constant(self, weights: Array) -> float:  # noqa: ARG002 (there is no bias)
+    def constant(self, _: Array, /) -> float:
         return 0.0
 
 
@@ -129,7 +129,7 @@ class Pooled:
         pooled = [[pool(cells[r, c], axis=(0, 1)) for c in self.columns] for r in self.rows]
         return self._back(np.array(pooled, np.float32))
 
-    def pull(self, weights: Array, x: Array) -> Array:
+    def pull(self, weights: Array, x: Array, /) -> Array:
         cells, outputs = self._spatial_first(x), self._spatial_first(weights)
         result = np.zeros_like(cells)
         for i, r in enumerate(self.rows):
@@ -141,7 +141,7 @@ class Pooled:
                 result[r, c] += outputs[i, j] * share
         return self._back(result)
 
-    def constant(self, weights: Array) -> float:  # noqa: ARG002 (there is no bias)
+    def constant(self, _: Array, /) -> float:
         return 0.0
 
     def _spatial_first(self, x: Array) -> Array:
