@@ -191,6 +191,7 @@ def test_charts_follow_the_colours_of_the_system(visit, serve):
     page = visit(serve(), answering(told()), color_scheme="light").page
     expect(page.locator("#report canvas")).to_have_count(3)
     colour = "() => Chart.getChart(report.querySelector('canvas')).options.plugins.legend.labels.color"
+    page.wait_for_function("() => window.Chart?.getChart(report.querySelector('canvas'))")
     light = page.evaluate(colour)
     page.emulate_media(color_scheme="dark")
     page.wait_for_function(f"(light) => ({colour})() !== light", arg=light)
