@@ -4,9 +4,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+FLEET := $(VENV)/.fleet
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test test-slow check bench openapi lock image-check screenshots
+.PHONY: help run test test-slow test-fleet check bench openapi lock image-check screenshots
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,7 +18,7 @@ run: $(INSTALLED)  ## install, fill the store if it is empty, measure once, and 
 	@exec $(BIN)/resnet-heads serve
 
 test: $(INSTALLED)  ## install, and run the tests, but those marked slow
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -m 'not slow and not fleet'
 
 test-slow: $(INSTALLED)  ## the others: training, int8, a server's memory over 2,000 requests
 	$(BIN)/pytest -m slow
@@ -27,6 +28,9 @@ check: $(INSTALLED)  ## style, types, layers, and that no generated file is stal
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+test-fleet: $(FLEET)  ## several servers: real proxies, kills, reloads, overload, a Ray cluster (needs Debian's nginx, haproxy)
+	$(BIN)/pytest -m fleet
 
 bench: $(INSTALLED)  ## measure the figures in the README (45 minutes; let nothing else run)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(or $(PART),all) $(ROUNDS)
@@ -43,13 +47,15 @@ image-check: $(INSTALLED)  ## build the container, and run it as a cluster would
 	@test -d $(VENV)/demo_store || $(BIN)/resnet-heads init --weights demo --store-dir $(VENV)/demo_store
 	@tests/image/check.sh $(VENV)/demo_store
 
-# The locks hold the hashes of every platform's files. -serve is without what only lab/ uses, -build makes the wheel.
+# The locks hold the hashes of every platform's files. -serve is without what only lab/ uses, -ray is that and
+# Ray, -build makes the wheel.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-lock: $(INSTALLED)  ## resolve both lock files anew
-	$(LOCK) --upgrade --all-extras pyproject.toml -o requirements.lock
+lock: $(INSTALLED)  ## resolve the lock files anew
+	$(LOCK) --upgrade --extra test --extra tools pyproject.toml -o requirements.lock
 	printf '%s; python_version < "3"\n' tensorflow keras nncf scikit-learn scipy > $(VENV)/without
 	$(LOCK) --constraint requirements.lock --override $(VENV)/without pyproject.toml -o requirements-serve.lock
+	$(LOCK) --constraint requirements.lock --override $(VENV)/without --extra ray pyproject.toml -o requirements-ray.lock
 	echo hatchling | $(LOCK) --constraint requirements.lock - -o requirements-build.lock
 
 $(INSTALLED): requirements.lock pyproject.toml
@@ -58,4 +64,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo 'Installing into $(VENV): a minute or two, 2 GB, once'
 	@$(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(FLEET): requirements-ray.lock $(INSTALLED)
+	@echo 'Installing Ray'
+	@$(PIP) --require-hashes -r requirements-ray.lock
 	@touch $@

@@ -24,7 +24,8 @@ def test_modules_are_small_and_say_what_lives_there(path):
 
 
 @pytest.mark.parametrize(
-    "lock", ["requirements.lock", "requirements-serve.lock", "requirements-build.lock"]
+    "lock",
+    [f"requirements{kind}.lock" for kind in ("", "-build", "-ray", "-serve")],
 )
 def test_locks_pin_hashes_and_name_no_host(lock):
     text = (ROOT / lock).read_text()
