@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 
 import service
 from service.api import benchmark, explain, heads, health, page, predict, problems, schemas, scrape
+from service.api.gate import Gate
 from service.api.guards import Limits
 from service.api.metrics import Metrics, State
 from service.api.observe import Observe
@@ -61,13 +62,17 @@ def create_app(
             request_timeout_s=settings.request_timeout_s,
         )
     )
-    batcher = Batcher(settings.max_batch_size, settings.max_queued_images, metrics.observe_batch)
+    batcher = Batcher(
+        settings.max_batch_size, settings.max_queued_images, metrics.observe_batch, settings.max_wait_s
+    )
     classifier = Classifier(loaded, batcher, decode_threads, settings.max_image_pixels)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         loading = asyncio.create_task(_load(loaded, on_ready))
         watching = asyncio.create_task(_watch(loaded, loading, settings.reload_poll_s))
+        if settings.listen_when_ready:  # the server listens once this has begun
+            await asyncio.wait({loading})
         yield
         watching.cancel()
         await loading
@@ -102,6 +107,7 @@ def create_app(
     if settings.page:
         app.include_router(page.router())
     problems.install(app)
+    app.add_middleware(Gate, room=room, routes=[*predict.router.routes, *explain.router.routes])
     app.add_middleware(Observe, metrics=metrics)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app

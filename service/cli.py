@@ -60,7 +60,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
     handler = logs.handler(is_json=settings.log_format == "json")
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
-    listener = socket.create_server((settings.host, settings.port), backlog=2048)
+    listener = _bound(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     url = f"http://{host}:{port}{settings.root_path}"
     stopping = threading.Event()
@@ -77,6 +77,15 @@ def _serve(arguments: argparse.Namespace) -> None:
         log_config=None,
     )
     DrainingServer(config, stopping, settings.drain_delay_s).run(sockets=[listener])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that has its address and does not listen yet: uvicorn sees to that. Raises OSError."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(address)
+    return listener
 
 
 def _announce(url: str, heads: list[str], settings: Settings) -> None:

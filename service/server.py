@@ -1,14 +1,19 @@
 """A server that leaves its load balancer the time to notice that it stops."""
 
+import asyncio
+import contextlib
 import os
 import signal
+import socket
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
 CLOSE = (b"connection", b"close")
+LINGER_S = 0.5  # for a request that is on its way while the listener closes
 
 
 class DrainingServer(uvicorn.Server):
@@ -43,3 +48,30 @@ class DrainingServer(uvicorn.Server):
         headers = self.server_state.default_headers
         self.server_state.default_headers = [*(one for one in headers if one != CLOSE), CLOSE]
         return time.monotonic() >= self._end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Refuses connections from now on; whoever has one is served on it before it is closed."""
+        if self._stopping.is_set():
+            accepted = [connection for listener in sockets or [] for connection in self._last(listener)]
+            loop = asyncio.get_running_loop()
+            for connection in accepted:
+                await loop.connect_accepted_socket(self._protocol, connection)
+            await asyncio.sleep(LINGER_S)
+        await super().shutdown(sockets)
+
+    def _last(self, listener: socket.socket) -> list[socket.socket]:
+        """Stops listening; returns the connections that wait there, which the kernel would reset."""
+        twin = listener.dup()  # keeps them when uvicorn's own is closed
+        for server in self.servers:
+            server.close()
+        twin.setblocking(False)
+        waiting = []
+        with twin, contextlib.suppress(BlockingIOError):
+            while True:
+                waiting.append(twin.accept()[0])
+        return waiting
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As uvicorn makes them."""
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)

@@ -43,8 +43,14 @@ class Settings(BaseSettings):
     required_heads: Names = Field((), description="heads readiness waits for; empty: any one head")
     max_batch_size: int = Field(8, ge=1, le=64, description="images in one forward pass")
     max_queued_images: int = Field(64, ge=1, description="images accepted and not yet answered")
+    max_wait_s: float = Field(
+        1.5, gt=0, description="predicted wait in the queue above which a request is refused"
+    )
     request_timeout_s: float = Field(10, gt=0, description="upper bound of a request's deadline")
     body_timeout_s: float = Field(20, gt=0, description="time for a request's body to arrive")
+    listen_when_ready: bool = Field(
+        False, description="connections are refused while heads load: for balancers that check no health"
+    )
     drain_delay_s: float = Field(
         5, ge=0, description="after SIGTERM, how long requests are served while /readyz says no"
     )

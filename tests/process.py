@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -74,6 +75,12 @@ def serving(store, *flags: str, command=None, **environment: str) -> Iterator[Se
         process.wait(STOP_S)
         reader.join(STOP_S)
         process.stderr.close()
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 def _read(server: Server) -> None:

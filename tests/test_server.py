@@ -1,7 +1,9 @@
 """How a server stops: real processes on fake heads, ended by real signals."""
 
+import contextlib
 import signal
 import socket
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ import httpx
 import pytest
 from fakes import picture
 from live import wait_until
-from process import serving
+from process import free_port, serving
 
 SLOW_S = 1.5
 SERVE = """
@@ -104,6 +106,50 @@ def test_what_takes_longer_than_the_timeout_is_cut_off(serve):
         server.process.send_signal(signal.SIGTERM)
         assert asked.exception(5) is not None or asked.result().status_code >= 500
         assert server.process.wait(20) == 0
+
+
+def test_who_has_connected_when_the_listener_closes_is_served(serve):
+    """Connections that the kernel has made and nobody has taken yet: it would reset them."""
+    body = picture()
+    head = f"POST /predict?head=gap HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n"
+    with serve(drain_delay_s=0.3) as server:
+        target = urlsplit(server.url)
+        server.process.send_signal(signal.SIGTERM)
+        told, end = [], time.monotonic() + 5
+        while listens(server.url) and time.monotonic() < end:
+            with contextlib.suppress(ConnectionRefusedError):
+                one = socket.create_connection((target.hostname, target.port), 10)
+                one.sendall(head.encode() + body)
+                told.append(one)
+        answers = [one.recv(2**16) for one in told]
+        for one in told:
+            one.close()
+        assert server.process.wait(10) == 0
+    assert len(answers) > 20
+    assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
+
+
+def test_told_to_listen_when_ready_it_refuses_connections_before(small_store):
+    flags = ("serve", "--listen-when-ready", "true", "--store-dir", str(small_store.root))
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "service",
+        *flags,
+        "--port",
+        str(port),
+        "--cache-dir",
+        small_store.cache,
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: listens(url), 60)
+        assert httpx.get(f"{url}/readyz").status_code == 200, "it took a connection before it was ready"
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 def test_told_twice_it_ends_at_once(serve):

@@ -11,8 +11,8 @@ from service.api.guards import read_body, unless_gone
 from service.api.request_images import parse
 from service.api.room import InRoom, Room
 from service.api.schemas import Timing
-from service.serving.batcher import Deadline
 from service.serving.classifier import Stages
+from service.serving.deadline import Deadline
 
 TimeoutMs = Annotated[
     int | None,

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from service.errors import BodyTooLarge, BodyTooSlow, ClientGone, NotAuthorized
@@ -23,10 +24,21 @@ class Limits:
     max_images_per_request: int
 
 
-def check_key(keys: tuple[str, ...], given: str | None) -> None:
-    """Raises NotAuthorized unless there are no keys, or one is given. Compares in constant time."""
+def key_in(headers: Headers) -> str | None:
+    """The key that a request carries: `Authorization: Bearer KEY`, else `X-API-Key: KEY`."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token else headers.get("x-api-key")
+
+
+def has_key(keys: tuple[str, ...], given: str | None) -> bool:
+    """Whether there are no keys, or one is given. Compares in constant time."""
     matches = [hmac.compare_digest((given or "").encode(), key.encode()) for key in keys]
-    if keys and not any(matches):
+    return not keys or any(matches)
+
+
+def check_key(keys: tuple[str, ...], given: str | None) -> None:
+    """Raises NotAuthorized unless `has_key`."""
+    if not has_key(keys, given):
         raise NotAuthorized
 
 

@@ -116,24 +116,27 @@ def unexpected() -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error that leaves a route of `app` a problem document."""
+    """Makes every error that leaves a route of `app` a problem document.
+
+    Handlers are coroutines: Starlette would run each plain function in a thread.
+    """
     app.add_exception_handler(errors.RequestError, _request_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
 
 
-def _request_error(_: Request, exc: Exception) -> JSONResponse:
+async def _request_error(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, errors.RequestError)  # noqa: S101 (narrows the handler's declared type)
     return answer(exc)
 
 
-def _validation_error(_: Request, exc: Exception) -> JSONResponse:
+async def _validation_error(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, RequestValidationError)  # noqa: S101 (narrows the handler's declared type)
     told = "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in exc.errors())
     return answer(errors.BadParameter(f"{told}."))
 
 
-def _http_exception(_: Request, exc: Exception) -> JSONResponse:
+async def _http_exception(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)  # noqa: S101 (narrows the handler's declared type)
     detail = str(exc.detail)
     kind = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "-")  # few, whatever the detail

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from service.serving.batcher import Deadline
 from service.serving.classifier import Classified, Explanations, Stages, rank
+from service.serving.deadline import Deadline
 from service.serving.loading import LoadedHead
 from service.serving.shift import IN_PLACE, Offset, compare
 

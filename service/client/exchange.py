@@ -1,5 +1,6 @@
 """One call's requests, and what their answers mean. Sends nothing and waits for nothing itself."""
 
+import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from service.api.schemas import Problem
 from service.benchmark.report import Progress
 from service.client.calls import EVENTS, JSON, Call, OnProgress, content
 from service.client.errors import NotUnderstood, Refused, TimedOut, Unreachable
-from service.serving.batcher import Deadline
+from service.serving.deadline import Deadline
 
 T = TypeVar("T")
 
@@ -76,6 +77,7 @@ class Exchange(Generic[T]):
         """Reads the images. Raises OSError."""
         self._call = call
         self._url = url
+        self._id = uuid.uuid4().hex  # a busy server keeps a place for it
         self._images = [content(image) for image in call.images]
         self.deadline = Deadline.after(call.timeout_s or timeout_s)
 
@@ -88,6 +90,7 @@ class Exchange(Generic[T]):
             "params": [(name, value) for name, value in self._call.query if value is not None],
             "headers": {
                 "Accept": self._call.accept,
+                "X-Request-ID": self._id,
                 "X-Request-Timeout-Ms": str(round(1e3 * left_s)),
             },
             "files": [("file", ("image", image)) for image in self._images],

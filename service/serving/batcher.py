@@ -9,7 +9,6 @@ import bisect
 import contextlib
 import itertools
 import logging
-import math
 import threading
 import time
 from collections import OrderedDict
@@ -21,33 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import logs
-from service.errors import DeadlineExceeded, EngineFailed, NotReady, TooBusy
+from service.errors import DeadlineExceeded, EngineFailed, NotReady
+from service.serving.admission import Admission
+from service.serving.deadline import Deadline
 from service.serving.loading import LoadedBackbone, LoadedHead, batch_sizes
 from service.serving.shift import IN_PLACE, Offset
 
 log = logging.getLogger(__name__)
 
-FIRST_GUESS_S = 0.05
-NEWEST_SHARE = 0.2  # of the latest batch in the running estimate of an image's service time
 STOPPING = "The service is stopping."
 
 OnBatch = Callable[[int, Iterable[LoadedHead]], None]
-
-
-@dataclass(frozen=True)
-class Deadline:
-    """A point on the monotonic clock, and the seconds it allowed at first."""
-
-    timeout_s: float
-    at: float
-
-    @classmethod
-    def after(cls, timeout_s: float) -> "Deadline":
-        return cls(timeout_s, time.monotonic() + timeout_s)
-
-    def left_s(self) -> float:
-        """Seconds until then; negative once it has passed."""
-        return self.at - time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -114,17 +97,20 @@ class Batcher:
     """
 
     def __init__(
-        self, max_batch_size: int, max_queued_images: int, on_batch: OnBatch = lambda *_: None
+        self,
+        max_batch_size: int,
+        max_queued_images: int,
+        on_batch: OnBatch = lambda *_: None,
+        max_wait_s: float = float("inf"),
     ) -> None:
         self._batch_sizes = batch_sizes(max_batch_size)
-        self._max_queued_images = max_queued_images
+        self._admission = Admission(max_queued_images, max_wait_s)
         self._on_batch = on_batch
         self._queues: OrderedDict[LoadedBackbone, list[Job]] = OrderedDict()
         self._unanswered: set[Future[Answer]] = set()
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._is_closed = False
-        self._image_s = FIRST_GUESS_S
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     @property
@@ -132,24 +118,21 @@ class Batcher:
         """Images admitted and not yet answered."""
         return len(self._unanswered)
 
+    def check(self, images: int, deadline: Deadline) -> None:
+        """Raises TooBusy when so many images would not be admitted now; see Admission."""
+        with self._changed:
+            self._admission.check(logs.request_id.get(), images, self.pending, deadline.left_s())
+
     def admit(self, jobs: Sequence[Job], deadline: Deadline) -> None:
         """Counts the jobs as pending until each is done.
 
-        Raises TooBusy when they do not fit, or would wait longer than their deadline allows. An
-        idle batcher refuses nobody; a closed one raises NotReady.
+        Raises what `check` does; a closed batcher raises NotReady.
         """
         with self._changed:
             if self._is_closed:
                 raise NotReady(STOPPING)
-            wait_s = self.pending * self._image_s
-            retry_after_s = max(1, math.ceil(wait_s))
-            if self.pending and self.pending + len(jobs) > self._max_queued_images:
-                raise TooBusy(f"The queue is full ({self.pending} images).", retry_after_s)
-            if self.pending and wait_s > deadline.left_s():
-                raise TooBusy(
-                    f"The wait is predicted to be {wait_s:.1f} s, longer than the deadline.",
-                    retry_after_s,
-                )
+            self.check(len(jobs), deadline)
+            self._admission.enter(logs.request_id.get())
             self._unanswered.update(job.done for job in jobs)
         for job in jobs:
             job.number = next(self._numbers)
@@ -209,7 +192,7 @@ class Batcher:
                 job.fail(EngineFailed(), exc)
             return
         finished = time.perf_counter()
-        self._image_s += NEWEST_SHARE * ((finished - started) / len(batch) - self._image_s)
+        self._admission.observe((finished - started) / len(batch))
         answered = [pair for pair in zip(batch, answers, strict=True) if not pair[0].done.done()]
         self._on_batch(len(batch), [head for job, _ in answered for head in job.heads])
         for job, outputs in answered:

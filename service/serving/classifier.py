@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, ImageError
 from service.serving import image
-from service.serving.batcher import Answer, Batcher, Deadline, Job, Outputs, Trace
+from service.serving.batcher import Answer, Batcher, Job, Outputs, Trace
+from service.serving.deadline import Deadline
 from service.serving.evidence import Evidence, explain
 from service.serving.heads import Heads
 from service.serving.loading import LoadedBackbone, LoadedHead

@@ -1,7 +1,9 @@
+import math
 import random
 import statistics
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -21,7 +23,9 @@ from fakes import (
 
 from service import logs
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, TooBusy
-from service.serving.batcher import Batcher, Deadline, Job
+from service.serving.batcher import Batcher, Job
+from service.serving.bookings import LEAD_S
+from service.serving.deadline import Deadline
 
 
 @pytest.fixture
@@ -29,8 +33,8 @@ def new_batcher():
     """Makes batchers. Afterwards each must be idle, still run, and end when it is closed."""
     made = []
 
-    def make(max_batch_size=8, max_queued_images=64):
-        made.append(Batcher(max_batch_size, max_queued_images))
+    def make(max_batch_size=8, max_queued_images=64, max_wait_s=math.inf):
+        made.append(Batcher(max_batch_size, max_queued_images, max_wait_s=max_wait_s))
         return made[-1]
 
     yield make
@@ -208,7 +212,7 @@ def test_a_full_queue_refuses_and_counts_nothing(new_batcher):
     hold(batcher, base)
     submit(batcher, job(head("gap", on=base)))
     three = [job(head("gap", on=base)) for _ in range(3)]
-    with pytest.raises(TooBusy, match=r"The queue is full \(2 images\). Try again in 1 s."):
+    with pytest.raises(TooBusy, match=r"The queue is full \(2 images\). Try again in 2 s."):
         batcher.admit(three, three[0].deadline)
     assert batcher.pending == 2
     submit(batcher, *three[:2])
@@ -241,11 +245,90 @@ def test_a_wait_that_would_outlast_the_deadline_is_refused(slow):
     submit(slow, patient)
 
 
-def test_retry_after_is_the_depth_of_the_queue_times_the_measured_service_time(slow):
+def test_retry_after_is_more_than_the_depth_of_the_queue_times_the_measured_service_time(slow):
     impatient = job(head("gap"), timeout_s=0.5)
     with pytest.raises(TooBusy) as refused:
         slow.admit([impatient], impatient.deadline)
-    assert 3 <= refused.value.retry_after_s <= 5
+    assert 3 <= refused.value.retry_after_s - LEAD_S <= 5
+
+
+def test_a_wait_above_the_limit_is_refused_however_patient_the_client_is(new_batcher):
+    batcher, base = new_batcher(max_wait_s=0.45), backbone(HeldBackbone())
+    for _ in range(6):
+        answers(submit(batcher, job(head("slow", SlowHead(0.1)))))
+    hold(batcher, base)
+    submit(batcher, *(job(head("gap", on=base)) for _ in range(3)))
+    many = [job(head("gap", on=base)) for _ in range(20)]
+    batcher.admit(many, many[0].deadline)
+    with pytest.raises(TooBusy, match=r"predicted to be 2\.\d s, longer than the limit of 0.45 s"):
+        submit(batcher, job(head("gap", on=base)))
+    base.network.release.set()
+    for one in many:
+        batcher.put(one)
+
+
+def test_at_most_half_of_the_seats_are_kept(new_batcher, named):
+    batcher, base = new_batcher(max_queued_images=4), backbone(HeldBackbone())
+    hold(batcher, base)
+    queued = [job(head("gap", on=base)) for _ in range(3)]
+    submit(batcher, *queued)
+    for number in range(10):
+        with named(str(number)), pytest.raises(TooBusy) as refused:
+            batcher.check(1, Deadline.after(PATIENCE_S))
+    for one in queued:
+        one.done.cancel()
+    time.sleep(refused.value.retry_after_s - LEAD_S)
+    submit(batcher, job(head("gap", on=base)))
+    with named("new"), pytest.raises(TooBusy):
+        submit(batcher, job(head("gap", on=base)))
+    base.network.release.set()
+
+
+@pytest.fixture
+def named():
+    """`with named("id"):` what is asked there belongs to that request."""
+
+    @contextmanager
+    def asking(request_id):
+        token = logs.request_id.set(request_id)
+        yield
+        logs.request_id.reset(token)
+
+    return asking
+
+
+def test_who_was_refused_finds_the_seats_that_others_do_not(new_batcher, named):
+    batcher, base = new_batcher(max_queued_images=4), backbone(HeldBackbone())
+    hold(batcher, base)
+    queued = [job(head("gap", on=base)) for _ in range(3)]
+    submit(batcher, *queued)
+    with named("refused"), pytest.raises(TooBusy) as refused:
+        submit(batcher, job(head("gap", on=base)))
+    for one in queued[:2]:
+        one.done.cancel()
+    time.sleep(refused.value.retry_after_s)
+    submit(batcher, job(head("gap", on=base)))
+    with named("new"), pytest.raises(TooBusy, match="The queue is full"):
+        submit(batcher, job(head("gap", on=base)))
+    with named("refused"):
+        submit(batcher, job(head("gap", on=base)))
+    base.network.release.set()
+
+
+def test_a_check_alone_takes_no_seats(new_batcher, named):
+    batcher, base = new_batcher(max_queued_images=2), backbone(HeldBackbone())
+    hold(batcher, base)
+    last = submit(batcher, job(head("gap", on=base)))
+    with named("refused"):
+        with pytest.raises(TooBusy):
+            batcher.check(1, Deadline.after(PATIENCE_S))
+        last.done.cancel()
+        time.sleep(1)
+        for _ in range(3):
+            batcher.check(1, Deadline.after(PATIENCE_S))
+    with named("new"), pytest.raises(TooBusy):
+        batcher.check(1, Deadline.after(PATIENCE_S))
+    base.network.release.set()
 
 
 def test_an_idle_batcher_refuses_nobody(new_batcher):

@@ -20,8 +20,9 @@ from fakes import (
 )
 
 from service.errors import DeadlineExceeded, EngineFailed, ImageTooLarge, NotAnImage, NotReady, TooBusy
-from service.serving.batcher import Batcher, Deadline
+from service.serving.batcher import Batcher
 from service.serving.classifier import Classifier, rank
+from service.serving.deadline import Deadline
 
 TRUNCATED = picture("red", (64, 64))[:-30]
 MAX_PIXELS = 2000 * 2000

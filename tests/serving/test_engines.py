@@ -165,9 +165,10 @@ def test_serving_with_openvino_never_imports_tensorflow(store):
     code = f"""
 import asyncio, sys
 from pathlib import Path
-from service.serving.batcher import Batcher, Deadline
+from service.serving.batcher import Batcher
 from service.serving.classifier import Classifier
 from service.serving.batcher import Trace
+from service.serving.deadline import Deadline
 from service.serving.engines import choose_engine, open_engine
 from service.serving.heads import Heads
 from service.serving.rebuild import compile_in_child

@@ -1,0 +1,106 @@
+"""Ten times what a server can do, for a while, and what comes of it. One core serves, the other asks."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+from fleet.load import Load, latencies_s, load
+from fleet.replicas import Replica
+from process import resident_mb
+
+CLIENTS = 16
+TIMES = 10
+SETTLING_S = 3.0
+PEAK_S = 12.0
+AFTER_S = 2.0
+SERVER_CORE, CLIENT_CORE = 0, 1
+
+
+@dataclass(frozen=True)
+class Overload:
+    """`flood` has every request of it; `answered` and `refused` are those counted by the server."""
+
+    flood: Load
+    peak_per_s: float
+    goodput_per_s: float
+    accepted_p99_s: float
+    obeyed: float
+    alive_p99_s: float
+    before_s: float
+    after_s: float
+    grown_mb: float
+    counted: tuple[int, int]
+
+
+def overload(replica: Replica, body: Path, seconds: float) -> Overload:
+    """Peak, the flood, whose refused requests come back as they were told while it lasts, and calm."""
+    url = f"{replica.url}/predict"
+    with load(url, body, CLIENT_CORE, clients=CLIENTS, seconds=PEAK_S + SETTLING_S) as most:
+        most.wait()
+    peak_per_s = per_second(most, SETTLING_S, PEAK_S + SETTLING_S)
+    before_s = alone_s(url, body)
+    grown_mb, counted = -resident_mb(replica.server), counts(replica)
+    flooding = {"rate": TIMES * peak_per_s, "seconds": seconds, "obey": 0}
+    with alive(replica.url) as checks_s, load(url, body, CLIENT_CORE, **flooding) as flood:
+        time.sleep(seconds + AFTER_S)
+        after_s = alone_s(url, body)
+        flood.wait()
+    grown_mb += resident_mb(replica.server)
+    returned = [one for one in flood.sent if one["attempt"] == 2]
+    return Overload(
+        flood=flood,
+        peak_per_s=peak_per_s,
+        goodput_per_s=per_second(flood, SETTLING_S, seconds),
+        accepted_p99_s=float(np.percentile(latencies_s(flood.of(200)), 99)),
+        obeyed=sum(one["status"] == 200 for one in returned) / len(returned),
+        alive_p99_s=float(np.percentile(checks_s, 99)),
+        before_s=before_s,
+        after_s=after_s,
+        grown_mb=grown_mb,
+        counted=tuple(now - then for now, then in zip(counts(replica), counted, strict=True)),
+    )
+
+
+def per_second(load: Load, since_s: float, until_s: float) -> float:
+    """Answers a second between those seconds of a load."""
+    begun = min(one["due"] for one in load.sent)
+    inside = [since_s <= one["finished"] - begun < until_s for one in load.of(200)]
+    return sum(inside) / (until_s - since_s)
+
+
+def alone_s(url: str, body: Path) -> float:
+    """The median latency of a client alone."""
+    with load(url, body, CLIENT_CORE, clients=1, seconds=2) as one:
+        one.wait()
+    return float(np.median(latencies_s(one.of(200))))
+
+
+def counts(replica: Replica) -> tuple[int, int]:
+    """Answered and refused, as the server counts them."""
+    return replica.counted(200), replica.counted(429)
+
+
+@contextmanager
+def alive(url: str) -> Iterator[list[float]]:
+    """How long /healthz took, in seconds, ten times a second until the end."""
+    is_over, taken_s = threading.Event(), []
+
+    def ask() -> None:
+        with httpx.Client(timeout=30) as client:
+            while not is_over.wait(0.1):
+                started = time.monotonic()
+                client.get(f"{url}/healthz").raise_for_status()
+                taken_s.append(time.monotonic() - started)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield taken_s
+    finally:
+        is_over.set()
+        thread.join()
