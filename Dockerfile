@@ -11,6 +11,7 @@ RUN python3 -m venv --without-pip /opt/venv \
     && tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes -r requirements-serve.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
+COPY deploy/ray deploy/ray
 RUN tools/bin/python -m hatchling build -t wheel \
     && tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-deps dist/*.whl
 

@@ -28,9 +28,9 @@ def running(app: FastAPI) -> Iterator[str]:
         assert not thread.is_alive(), "the server did not stop"
 
 
-def wait_until(condition, seconds=DEADLINE_S) -> None:
+def wait_until(condition, seconds=DEADLINE_S, every_s=0.005) -> None:
     """Polls until `condition()` holds; fails after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)
+        time.sleep(every_s)

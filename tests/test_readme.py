@@ -20,7 +20,7 @@ COMMANDS = [
     line
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
-    if line and not line.startswith(("make ", "docker ", "kubectl "))
+    if line and not line.startswith(("make ", "docker ", "kubectl ", "serve "))
 ]
 BIN = Path(sys.executable).parent
 
