@@ -14,6 +14,7 @@ import service
 from service.api import benchmark, explain, heads, health, page, predict, problems, schemas, scrape
 from service.api.gate import Gate
 from service.api.guards import Limits
+from service.api.keys import Keys
 from service.api.metrics import Metrics, State
 from service.api.observe import Observe
 from service.api.room import Room, needs_key
@@ -98,8 +99,8 @@ def create_app(
         stopping=stopping or threading.Event(),
         default_head=settings.default_head,
         required_heads=settings.required_heads,
-        api_keys=settings.api_keys,
-        admin_key=settings.admin_key,
+        api_keys=Keys(settings.api_keys, settings.api_keys_file),
+        admin_keys=Keys((settings.admin_key,) if settings.admin_key else (), settings.admin_key_file),
     )
     for topic in (predict, explain, heads, benchmark, health):
         app.include_router(topic.router)

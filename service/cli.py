@@ -73,6 +73,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
         access_log=False,
+        server_header=False,
         log_level="warning",
         log_config=None,
     )
@@ -96,7 +97,7 @@ def _announce(url: str, heads: list[str], settings: Settings) -> None:
         return
     say(serving)
     head = "flatten" if "flatten" in heads else heads[0]
-    if settings.api_keys:
+    if settings.api_keys or settings.api_keys_file:
         say(f"Try: curl -H 'X-API-Key: ...' '{url}/heads'")
     elif EXAMPLE.exists():
         say(f"Try: curl --data-binary @{EXAMPLE} '{url}/predict?head={head}'")

@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     admin_key: str = Field(
         "", description="key that POST /benchmark needs instead of one of those; empty: one of those"
     )
+    api_keys_file: Path | None = Field(
+        None, description="a file of more such keys, one a line, read again when it changes"
+    )
+    admin_key_file: Path | None = Field(
+        None, description="a file of more admin keys, one a line, read again when it changes"
+    )
     page: bool = Field(True, description="whether / is a page to look at")
     open_metrics: bool = Field(True, description="whether /metrics answers without a key")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log detail")

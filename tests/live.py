@@ -16,7 +16,7 @@ DEADLINE_S = 20
 def running(app: FastAPI) -> Iterator[str]:
     """The URL of `app` while it runs; it is stopped, and its lifespan ended, afterwards."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     wait_until(lambda: server.started)

@@ -1,4 +1,4 @@
-"""The outermost layer: a request id, one log line and the metrics of every answer, faults included."""
+"""The outermost layer: a request id, safe headers, one log line and the metrics of every answer."""
 
 import logging
 import re
@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
+from service.api import safe_headers
 from service.api.metrics import Metrics
 from service.api.problems import unexpected
 
@@ -42,6 +43,7 @@ class Observe:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                safe_headers.add(message)
             await send(message)
 
         try:

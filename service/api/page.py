@@ -29,8 +29,6 @@ POLICY = "; ".join(
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",  # asked for anew each time, and answered 304 where nothing changed
     "Vary": "Accept-Encoding",
 }

@@ -9,6 +9,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from service.api.guards import Limits, check_key
+from service.api.keys import Keys
 from service.api.metrics import Metrics
 from service.benchmark.bench import Bench
 from service.errors import NotReady
@@ -30,8 +31,8 @@ class Room:
     stopping: Event
     default_head: str
     required_heads: tuple[str, ...]
-    api_keys: tuple[str, ...]
-    admin_key: str
+    api_keys: Keys
+    admin_keys: Keys
 
     @property
     def heads(self) -> Heads:
@@ -73,10 +74,9 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto
 
 async def needs_key(room: InRoom, key: Key, bearer: Bearer) -> None:
     """A dependency of the routes that ask for a key where keys are set, in either header."""
-    check_key(room.api_keys, bearer.credentials if bearer else key)
+    check_key(room.api_keys(), bearer.credentials if bearer else key)
 
 
 async def needs_admin(room: InRoom, key: Key, bearer: Bearer) -> None:
     """The same for what only an administrator may do, where there is an admin key."""
-    keys = (room.admin_key,) if room.admin_key else room.api_keys
-    check_key(keys, bearer.credentials if bearer else key)
+    check_key(room.admin_keys() or room.api_keys(), bearer.credentials if bearer else key)

@@ -110,7 +110,7 @@ class Store:
                 digests = (card.backbone.digest, card.structure.digest)
                 roots = itertools.product((self.root, self.cache), digests)
                 files += [root / COMPILED / digest / engine / MANIFEST for root, digest in roots]
-        return tuple(_stamp(file) for file in files)
+        return tuple(stamp_of(file) for file in files)
 
     def backbone_of(self, card: Card, engine: str) -> Path:
         """The folder of what an engine opens as the backbone of a version, each file checked.
@@ -183,7 +183,8 @@ def check_sha256(path: Path, expected: str) -> None:
         raise VersionError(f"{path.name} is damaged: its sha256 is not the recorded one.")
 
 
-def _stamp(file: Path) -> tuple[int, int] | None:
+def stamp_of(file: Path) -> tuple[int, int] | None:
+    """Changes when the file does; None where there is none."""
     with contextlib.suppress(OSError):
         told = file.stat()
         return told.st_ino, told.st_mtime_ns

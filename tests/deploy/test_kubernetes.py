@@ -114,19 +114,18 @@ def test_the_values_are_ones_that_the_settings_take(monkeypatch):
     assert Settings().required_heads == ("gap", "flatten")
 
 
-def test_keys_come_from_an_optional_secret_that_is_not_in_the_repository():
-    secret = {
-        name: entry["valueFrom"]["secretKeyRef"]
-        for name, entry in environment(SERVE).items()
-        if "valueFrom" in entry
-    }
-    assert set(secret) == {"RESNET_HEADS_API_KEYS", "RESNET_HEADS_ADMIN_KEY"}
-    assert all(entry["optional"] for entry in secret.values())
+def test_keys_come_from_a_mounted_secret_that_is_not_in_the_repository():
+    (mount,) = (mount for mount in SERVE["volumeMounts"] if mount["name"] == "keys")
+    (volume,) = (volume for volume in POD["volumes"] if volume["name"] == "keys")
+    assert mount == {"name": "keys", "mountPath": "/keys", "readOnly": True}
     assert "Secret" not in {read(path.stem)["kind"] for path in RESOURCES}
+    assert not volume["secret"].get("optional"), "without it, nobody would need a key"
     told = (ROOT / "README.md").read_text()
-    for entry in secret.values():
-        assert f"kubectl create secret generic {entry['name']} " in told
-        assert f"--from-literal={entry['key']}=" in told
+    assert f"kubectl create secret generic {volume['secret']['secretName']} " in told
+    for name in ("api_keys_file", "admin_key_file"):
+        folder, _, key = setting(name).rpartition("/")
+        assert folder == mount["mountPath"]
+        assert f"--from-literal={key}=" in told
 
 
 def test_the_variables_of_service_links_would_stop_the_server_and_are_off(monkeypatch):
@@ -213,7 +212,7 @@ def test_both_mount_the_store_and_tmp_where_the_image_looks_for_them():
     assert re.search(r"RESNET_HEADS_CACHE_DIR=(\S+)", dockerfile)[1].startswith(f"{tmp}/")
     for container, read_only in ((INIT, False), (SERVE, True)):
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
-        assert set(mounts) == {volume["name"] for volume in POD["volumes"]}
+        assert set(mounts) - {"keys"} == {volume["name"] for volume in POD["volumes"]} - {"keys"}
         assert mounts["store"]["mountPath"] == store
         assert mounts["tmp"]["mountPath"] == tmp
         assert mounts["store"].get("readOnly", False) is read_only
