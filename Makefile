@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 FLEET := $(VENV)/.fleet
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test test-slow test-fleet check bench openapi lock image-check screenshots
+.PHONY: help run test test-slow test-fleet fuzz check bench openapi lock image-check screenshots
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +31,9 @@ check: $(INSTALLED)  ## style, types, layers, and that no generated file is stal
 
 test-fleet: $(FLEET)  ## several servers: real proxies, kills, reloads, overload, a Ray cluster (needs Debian's nginx, haproxy)
 	$(BIN)/pytest -m fleet
+
+fuzz: $(INSTALLED)  ## attack the application with hostile requests for SECONDS, from SEED
+	@PYTHONPATH=tests $(BIN)/python -m fuzz $(or $(SECONDS),60) $(SEED)
 
 bench: $(INSTALLED)  ## measure the figures in the README (45 minutes; let nothing else run)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(or $(PART),all) $(ROUNDS)

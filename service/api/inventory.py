@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, Field
 
+from service.api.problems import without_places
 from service.serving.heads import HeadStatus
 from service.serving.loading import LoadedHead
 from service.store.card import Backbone, Input, Origin, Output, Quantization, Structure, Training
@@ -68,7 +69,10 @@ def head_info(name: str, status: HeadStatus, serving: dict[str, LoadedHead], eng
         serving=_head_card(status.serving, serving, engine) if status.serving else None,
         versions=status.versions,
         loaded=sorted(status.loaded, reverse=True),
-        failed=[FailedVersion(version=number, reason=why) for number, why in status.failures.items()],
+        failed=[
+            FailedVersion(version=number, reason=without_places(why))
+            for number, why in status.failures.items()
+        ],
     )
 
 

@@ -14,6 +14,8 @@ from starlette.types import Receive, Scope, Send
 from service import errors
 
 MEDIA_TYPE = "application/problem+json"
+# a path of two folders or more; what is not absolute, such as image/png, is none
+PLACE = re.compile(r"(?<![\w.:/])(?:/[^\s/:;,'\"()]+)+/([^\s/:;,'\"()]+)")
 INTERNAL = "internal"
 
 
@@ -84,6 +86,11 @@ def documented(*leaves: type[errors.RequestError]) -> dict[int | str, dict[str, 
     }
 
 
+def without_places(text: str) -> str:
+    """The text with the last name of each path only: where files lie is for the log."""
+    return PLACE.sub(r"\1", text)
+
+
 def respond(status: int, kind: str, title: str, detail: str, **more: object) -> JSONResponse:
     """A problem document; `kind` ends its type."""
     content = {
@@ -100,7 +107,8 @@ def answer(exc: errors.RequestError) -> JSONResponse:
     """The problem document of an error, with the headers that go with it."""
     row = TABLE[type(exc)]
     more = {"image": exc.index} if isinstance(exc, errors.ImageError) else {}
-    response = respond(row.status, _kind(type(exc)), row.title, str(exc), **more)
+    detail = without_places(str(exc))
+    response = respond(row.status, _kind(type(exc)), row.title, detail, **more)
     if isinstance(exc, errors.TooBusy):
         response.headers["Retry-After"] = str(exc.retry_after_s)
     if isinstance(exc, errors.NotAuthorized):

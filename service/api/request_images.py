@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import logging
 from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
@@ -11,6 +12,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.api.fields import Fields
 from service.errors import BadParameter, NoImages, NotAnImage, TooManyImages
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # or hostile bodies would fill the log
 
 
 class Envelope(BaseModel):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from service.errors import DeadlineExceeded, ImageError
 from service.serving import image
 from service.serving.batcher import Answer, Batcher, Job, Outputs, Trace
+from service.serving.budget import PixelBudget
 from service.serving.deadline import Deadline
 from service.serving.evidence import Evidence, explain
 from service.serving.heads import Heads
@@ -97,8 +99,9 @@ class Classifier:
         self.batcher.admit(everything, deadline)
         try:
             waiting = [asyncio.wrap_future(job.done) for job in everything]
+            budget = PixelBudget(images, self._max_image_pixels)
             for index, (data, of_image) in enumerate(zip(images, jobs, strict=True)):
-                self._decoders.submit(self._decode, index, data, of_image)
+                self._decoders.submit(self._decode, index, data, of_image, partial(budget.spend, index))
             async with asyncio.timeout(deadline.left_s()):
                 answers = await asyncio.gather(*waiting)
         except TimeoutError as exc:
@@ -141,7 +144,7 @@ class Classifier:
         self.batcher.close()
         self._decoders.shutdown(cancel_futures=True)
 
-    def _decode(self, index: int, data: bytes, jobs: Sequence[Job]) -> None:
+    def _decode(self, index: int, data: bytes, jobs: Sequence[Job], spend: image.Spend) -> None:
         """Runs in the pool: decodes once per distinct input, and queues the jobs of one image."""
         by_input: dict[Input, list[Job]] = {}
         for job in jobs:
@@ -152,7 +155,7 @@ class Classifier:
                 continue
             started = time.perf_counter()
             try:
-                pixels = image.decode(data, spec, self._max_image_pixels)
+                pixels = image.decode(data, spec, self._max_image_pixels, spend)
             except Exception as exc:
                 if isinstance(exc, ImageError):
                     exc.index = index

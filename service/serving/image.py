@@ -3,6 +3,7 @@
 import io
 import re
 import warnings
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ Image.MAX_IMAGE_PIXELS = None  # check_size takes its place, with the caller's l
 warnings.filterwarnings("ignore", module=r"PIL\.")  # or hostile metadata would fill the log
 
 # Progressive JPEGs make about 10. One of 140 KB that makes 1,000, over 25 million pixels, takes 18 s.
-MAX_JPEG_PASSES = 100
+MAX_JPEG_PASSES = 12
 
 
 class StillGif(GifImageFile):
@@ -60,17 +61,23 @@ UPRIGHT: dict[object, Transpose] = {
 }
 
 
-def decode(data: bytes, spec: Input, max_pixels: int) -> NDArray[np.uint8]:
+Spend = Callable[[int], None]
+
+
+def decode(
+    data: bytes, spec: Input, max_pixels: int, spend: Spend = lambda _: None
+) -> NDArray[np.uint8]:
     """The first frame of `data` as uint8 RGB, C-contiguous, of shape (spec.height, spec.width, 3).
 
     Colours become RGB as in Keras' own loader (Pillow's `convert`): grey is repeated; CMYK, YCbCr, LAB
     and palettes are converted; alpha and transparency are dropped, not blended; 1 bit becomes 0 or 255.
     Unlike there, 16-bit grey keeps its high byte instead of clipping at 255, EXIF orientation is applied
     (an unreadable EXIF block is ignored), and pixels without an agreed white (signed, 32-bit, floating)
-    are refused. Raises ImageTooLarge when the header tells of more than `max_pixels`, else NotAnImage.
+    are refused. `spend` is told the number of pixels before they are decoded, and may raise. Raises
+    ImageTooLarge when the header tells of more than `max_pixels`, else NotAnImage.
     """
     try:
-        image = read(data, spec, max_pixels)
+        image = read(data, spec, max_pixels, spend)
     except (ImageError, MemoryError):  # memory that ran out is not the sender's fault
         raise
     except Exception as exc:  # Pillow answers hostile bytes with almost any exception
@@ -78,8 +85,9 @@ def decode(data: bytes, spec: Input, max_pixels: int) -> NDArray[np.uint8]:
     return RESIZE[spec.resize](image, spec.width, spec.height)
 
 
-def read(data: bytes, spec: Input, max_pixels: int) -> Image.Image:
+def read(data: bytes, spec: Input, max_pixels: int, spend: Spend) -> Image.Image:
     image = open_image(data, max_pixels)
+    spend(image.width * image.height)
     if spec.decode == "scaled" and isinstance(image, JpegImageFile):
         image.draft(None, needed_size(image, spec))
     image.load()

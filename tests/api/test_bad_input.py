@@ -98,6 +98,16 @@ def test_a_png_of_100_kb_and_2500_million_pixels_is_413(client):
     assert response.json()["image"] == 0
 
 
+def test_many_small_files_of_large_pictures_are_413_and_the_one_too_many_is_named(connect):
+    client = connect(decode_threads=1)
+    large = png(Image.new("1", (4000, 4000)))
+    assert len(large) < 10_000
+    assert client.post("/predict", content=large).status_code == 200
+    answer = client.post("/predict", files=[("file", large)] * 32)
+    assert (answer.status_code, answer.json()["image"]) == (413, 1)
+    assert client.post("/predict", files=[("file", RED)] * 32).status_code == 200
+
+
 def test_the_bad_image_of_several_is_named(client):
     files = [("file", RED), ("file", RED), ("file", b"broken")]
     response = client.post("/predict", files=files)

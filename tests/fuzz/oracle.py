@@ -1,0 +1,65 @@
+"""What an answer to a hostile request may be: openapi.yaml decides, and it must be well-formed."""
+
+import json
+import math
+import re
+from functools import cache
+from pathlib import Path
+
+import yaml
+from fuzz.in_process import Answer
+from fuzz.requests import Request
+
+CONTRACT = Path(__file__).parents[2] / "openapi.yaml"
+LEAK = re.compile(rb'Traceback|site-packages|File \\?"|\.py\b|(?<![\w.:/])/(?:usr|home|root|work|tmp)/')
+BUSY = {408, 429}  # documented, and no answer to a body: nothing was busy or slow
+
+
+@cache
+def contract() -> dict:
+    """The paths of openapi.yaml."""
+    return yaml.safe_load(CONTRACT.read_text())["paths"]
+
+
+def fault(request: Request, answer: Answer) -> str | None:
+    """What is wrong with an answer, or None."""
+    documented = contract()[request.route][request.method]["responses"].get(str(answer.status))
+    media_type = answer.headers.get("content-type", "").partition(";")[0]
+    if answer.status >= 500 or answer.status in BUSY or documented is None:
+        return f"status {answer.status}: {answer.body[:300]!r}"
+    if media_type not in documented["content"]:
+        return f"media type {media_type} with status {answer.status}"
+    if answer.status >= 400:
+        return _fault_of_problem(answer)
+    if media_type == "image/png":
+        return None if answer.body.startswith(b"\x89PNG") else "no PNG"
+    told = json.loads(answer.body)
+    return _fault_of_answer(told) if request.method == "post" else None
+
+
+def _fault_of_problem(answer: Answer) -> str | None:
+    problem = json.loads(answer.body)
+    if not {"type", "title", "status", "detail", "error"} <= problem.keys():
+        return f"members {sorted(problem)}"
+    if problem["status"] != answer.status or not problem["detail"] or "\n" in problem["detail"]:
+        return f"not one sentence: {problem}"
+    return f"it tells too much: {problem['detail'][:300]}" if LEAK.search(answer.body) else None
+
+
+def _fault_of_answer(told: dict) -> str | None:
+    """Probabilities, wherever they are, are numbers from 0 to 1."""
+    found = list(_probabilities(told))
+    wrong = [value for value in found if not (math.isfinite(value) and -1e-6 <= value <= 1 + 1e-6)]
+    return f"probabilities {wrong}" if wrong or not found else None
+
+
+def _probabilities(told: object):
+    if isinstance(told, dict):
+        for name, value in told.items():
+            if name in ("probability", "stability"):
+                yield value
+            else:
+                yield from _probabilities(value)
+    elif isinstance(told, list):
+        for value in told:
+            yield from _probabilities(value)

@@ -1,0 +1,129 @@
+"""Hostile requests are answered as documented, soon, and without harm to anybody else."""
+
+import asyncio
+import json
+
+import pytest
+from fakes import MeanBackbone, picture
+from fuzz.applications import Crowded, on_fakes, on_store
+from fuzz.campaign import run
+from fuzz.in_process import Answer, ask, started
+from fuzz.oracle import fault
+from fuzz.requests import KINDS, Request, hostile
+
+BLUE = Request("/predict", b"top_k=1", body=picture("blue"))
+LABEL = '"label":"blue"'
+SEED = 2026
+ALLOWED_MB = 40
+
+
+def attack(app, numbers, honest=BLUE, expected=LABEL):
+    """A campaign of these requests in which nothing may go wrong."""
+    figures = asyncio.run(run(app, honest, expected, SEED, numbers))
+    print(figures)  # which pytest shows where something failed, or with -s
+    assert not figures.faults, "\n".join(figures.faults[:20])
+    assert figures.requests == len(numbers)
+    assert figures.kinds.keys() == KINDS.keys()
+    assert figures.statuses[200] > len(numbers) / 20, "nearly all broken: nothing deep was reached"
+    return figures
+
+
+def test_600_hostile_requests_are_answered_as_documented():
+    backbone = Crowded()
+    attack(on_fakes(backbone), range(600))
+    assert backbone.shared > 30, "the neighbours rode alone"
+
+
+@pytest.mark.slow
+def test_20000_hostile_requests_are_answered_as_documented_and_cost_no_memory():
+    figures = attack(on_fakes(Crowded()), range(20_000))
+    assert figures.growth_mb <= ALLOWED_MB
+
+
+@pytest.mark.slow
+def test_1000_hostile_requests_do_not_disturb_a_real_resnet50(small_store):
+    honest = Request("/predict", b"top_k=1", body=picture("blue", (64, 64)))
+    app = on_store(small_store)
+
+    async def alone():
+        async with started(app):
+            return json.loads((await ask(app, honest)).body)["results"]
+
+    expected = json.dumps(asyncio.run(alone())[0]["predictions"][0]["label"])
+    attack(on_store(small_store), range(100_000, 101_000), honest, f'"label":{expected}')
+
+
+def test_a_request_is_the_same_whenever_it_is_made():
+    assert [hostile(1, number) for number in (7, 8)] == [hostile(1, number) for number in (7, 8)]
+    assert hostile(1, 7) != hostile(2, 7)
+
+
+# that the campaign finds what it looks for
+
+
+class Leaky(MeanBackbone):
+    """Keeps 200 KB of each batch."""
+
+    def compute(self, batch):
+        self.batches.append(bytearray(b"x") * 200_000)
+        return super().compute(batch)
+
+
+class Sometimes(MeanBackbone):
+    """Fails for whole batches that hold a picture it does not like, as a careless engine would."""
+
+    def compute(self, batch):
+        if batch.mean() < 100:
+            raise RuntimeError("on purpose")
+        return super().compute(batch)
+
+
+def figures_of(backbone, requests=400):
+    return asyncio.run(run(on_fakes(backbone), BLUE, LABEL, SEED, range(requests)))
+
+
+def test_an_engine_that_fails_for_some_pictures_is_found():
+    told = "\n".join(figures_of(Sometimes()).faults)
+    assert "status 500" in told
+    assert "the neighbour of" in told
+
+
+def test_an_engine_that_keeps_memory_is_found():
+    assert figures_of(Leaky(), 1500).growth_mb > ALLOWED_MB
+
+
+def answer(status=422, body=None, media_type="application/problem+json"):
+    told = {"type": "t", "title": "t", "status": status, "detail": "d.", "error": "d."} | (body or {})
+    return Answer(status, {"content-type": media_type}, json.dumps(told).encode(), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (answer(500), "status 500"),
+        (answer(418), "status 418"),
+        (answer(429), "status 429"),
+        (answer(media_type="text/plain"), "media type"),
+        (answer(body={"status": 404}), "not one sentence"),
+        (answer(body={"detail": "cannot open /usr/lib/x"}), "tells too much"),
+        (answer(200, {"probability": 1.5}, "application/json"), "probabilities"),
+        (answer(200, None, "application/json"), "probabilities"),
+    ],
+)
+def test_the_oracle_objects_to(wrong, why):
+    assert fault(BLUE, answer()) is None
+    assert why in fault(BLUE, wrong)
+
+
+# what earlier campaigns have found
+
+
+def test_a_content_length_of_5000_digits_is_too_large_and_no_fault():
+    request = Request("/predict", headers=((b"content-length", b"9" * 5000),), body=BLUE.body)
+    app = on_fakes(MeanBackbone())
+
+    async def asked():
+        async with started(app):
+            return await ask(app, request)
+
+    assert asyncio.run(asked()).status == 413
