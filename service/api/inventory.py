@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from service.api.problems import without_places
+from service.api.problems import fit_to_tell
 from service.serving.heads import HeadStatus
 from service.serving.loading import LoadedHead
 from service.store.card import Backbone, Input, Origin, Output, Quantization, Structure, Training
@@ -70,7 +70,7 @@ def head_info(name: str, status: HeadStatus, serving: dict[str, LoadedHead], eng
         versions=status.versions,
         loaded=sorted(status.loaded, reverse=True),
         failed=[
-            FailedVersion(version=number, reason=without_places(why))
+            FailedVersion(version=number, reason=fit_to_tell(why))
             for number, why in status.failures.items()
         ],
     )

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from service import errors
 
 MEDIA_TYPE = "application/problem+json"
+MAX_DETAIL = 2000  # else a client's own words might come back, a megabyte of them
 # a path of two folders or more; what is not absolute, such as image/png, is none
 PLACE = re.compile(r"(?<![\w.:/])(?:/[^\s/:;,'\"()]+)+/([^\s/:;,'\"()]+)")
 INTERNAL = "internal"
@@ -86,9 +87,10 @@ def documented(*leaves: type[errors.RequestError]) -> dict[int | str, dict[str, 
     }
 
 
-def without_places(text: str) -> str:
-    """The text with the last name of each path only: where files lie is for the log."""
-    return PLACE.sub(r"\1", text)
+def fit_to_tell(text: str) -> str:
+    """One line, not too long, and the last name of each path only: where files lie is for the log."""
+    told = " ".join(text[: MAX_DETAIL + 1].split())
+    return PLACE.sub(r"\1", told if len(text) <= MAX_DETAIL else f"{told}...")
 
 
 def respond(status: int, kind: str, title: str, detail: str, **more: object) -> JSONResponse:
@@ -107,7 +109,7 @@ def answer(exc: errors.RequestError) -> JSONResponse:
     """The problem document of an error, with the headers that go with it."""
     row = TABLE[type(exc)]
     more = {"image": exc.index} if isinstance(exc, errors.ImageError) else {}
-    detail = without_places(str(exc))
+    detail = fit_to_tell(str(exc))
     response = respond(row.status, _kind(type(exc)), row.title, detail, **more)
     if isinstance(exc, errors.TooBusy):
         response.headers["Retry-After"] = str(exc.retry_after_s)

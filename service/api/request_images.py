@@ -4,9 +4,9 @@ import base64
 import binascii
 import logging
 from collections.abc import AsyncGenerator
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, ValidationError
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -21,8 +21,10 @@ class Envelope(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    images: list[str]
+    images: Annotated[list[str], FailFast()]  # 400,000 wrong ones take 2 s to tell of
 
+
+MAX_FIELDS = 100
 
 M = TypeVar("M", bound=BaseModel)
 F = TypeVar("F", bound=Fields)
@@ -87,6 +89,8 @@ def _parse_json(body: bytes, max_images: int, kind: type[F]) -> tuple[list[bytes
 
 def validated(kind: type[M], source: bytes | dict[str, Any]) -> M:
     """JSON or fields as a model. Raises BadParameter."""
+    if len(source) > MAX_FIELDS and isinstance(source, dict):
+        raise BadParameter(f"There are {len(source)} fields, and no request has so many.")
     try:
         return (
             kind.model_validate_json(source)

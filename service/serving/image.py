@@ -1,6 +1,7 @@
 """Image bytes to the pixels a head was trained on. Nothing else decodes images; resize.py resizes."""
 
 import io
+import logging
 import re
 import warnings
 from collections.abc import Callable
@@ -23,7 +24,9 @@ from service.serving.resize import RESIZE, covering_size
 from service.store.card import Input
 
 Image.MAX_IMAGE_PIXELS = None  # check_size takes its place, with the caller's limit
-warnings.filterwarnings("ignore", module=r"PIL\.")  # or hostile metadata would fill the log
+# or hostile metadata would fill the log
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 # Progressive JPEGs make about 10. One of 140 KB that makes 1,000, over 25 million pixels, takes 18 s.
 MAX_JPEG_PASSES = 12

@@ -96,4 +96,4 @@ def test_neither_does_a_version_that_stays_out(connect, reason):
 
 def test_routes_and_parameters_are_no_places():
     for text in ("POST /benchmark makes one.", "format: image/png is for one image.", "1/2 and a/b/c"):
-        assert problems.without_places(text) == text
+        assert problems.fit_to_tell(text) == text

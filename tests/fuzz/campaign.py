@@ -1,6 +1,7 @@
 """Sends hostile requests to an application, each flight with an honest one in its midst, and judges."""
 
 import asyncio
+import gc
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -11,6 +12,8 @@ from fastapi import FastAPI
 from fuzz.in_process import Answer, ask, started
 from fuzz.oracle import fault
 from fuzz.requests import Request, hostile
+
+from service.serving.memory import give_back
 
 FLIGHT = 8
 SLOW_S = 1.0
@@ -43,7 +46,9 @@ class Figures:
 
 
 def resident_mb() -> float:
-    """Physical memory of this process, in millions of bytes."""
+    """Physical memory that this process needs, in millions of bytes."""
+    gc.collect()
+    give_back()
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmRSS"))
 

@@ -12,6 +12,7 @@ from fuzz.requests import Request
 
 CONTRACT = Path(__file__).parents[2] / "openapi.yaml"
 LEAK = re.compile(rb'Traceback|site-packages|File \\?"|\.py\b|(?<![\w.:/])/(?:usr|home|root|work|tmp)/')
+MAX_PROBLEM_BYTES = 30_000
 BUSY = {408, 429}  # documented, and no answer to a body: nothing was busy or slow
 
 
@@ -43,6 +44,8 @@ def _fault_of_problem(answer: Answer) -> str | None:
         return f"members {sorted(problem)}"
     if problem["status"] != answer.status or not problem["detail"] or "\n" in problem["detail"]:
         return f"not one sentence: {problem}"
+    if len(answer.body) > MAX_PROBLEM_BYTES:
+        return f"a problem of {len(answer.body)} bytes"
     return f"it tells too much: {problem['detail'][:300]}" if LEAK.search(answer.body) else None
 
 

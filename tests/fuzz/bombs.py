@@ -1,0 +1,183 @@
+"""Bodies of a megabyte that mean to cost much more: bombs, loops, lies, and very many of something."""
+
+import base64
+import functools
+import io
+import json
+import struct
+import zlib
+from collections.abc import Callable
+
+from fakes import picture
+from fuzz.pictures import encoded, pictures
+from PIL import Image
+
+MEGABYTE = 10**6
+SIDE = 5000  # squared, the most pixels that few bytes may mean
+FORM, JSON = "multipart/form-data; boundary=x", "application/json"
+FIELD = b'Content-Disposition: form-data; name="a"\r\n\r\n'
+RED = picture("red")
+FILE = b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, height: int, *chunks: bytes, depth=8, colour=2, interlace=0) -> bytes:
+    """Of these chunks between its header and its end."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def packed(piece: bytes, times: int) -> bytes:
+    """A zlib stream of a piece, repeated."""
+    stream = zlib.compressobj(9)
+    return b"".join(stream.compress(piece) for _ in range(times)) + stream.flush()
+
+
+@functools.cache
+def gigabyte() -> bytes:
+    return packed(bytes(2**20), 900)
+
+
+def deep_png() -> bytes:
+    rows = packed(bytes(1 + 8 * SIDE), SIDE)
+    return png(SIDE, SIDE, chunk(b"IDAT", rows), depth=16, colour=6)
+
+
+def filtered_png() -> bytes:
+    """Each byte is predicted from three others."""
+    return png(SIDE, SIDE, chunk(b"IDAT", packed(b"\4" + bytes(3 * SIDE), SIDE)))
+
+
+def texts() -> bytes:
+    return chunk(b"iTXt", b"a\0\1\0\0\0" + packed(bytes(10**6), 1)) * 500
+
+
+def small_png(*chunks: bytes) -> bytes:
+    return png(8, 8, *chunks, chunk(b"IDAT", zlib.compress(bytes(8 * 25))))
+
+
+def jpeg(marker: bytes, payload: bytes) -> bytes:
+    """A good JPEG with a megabyte of one segment before it."""
+    good = pictures()["jpeg"]
+    segment = marker + struct.pack(">H", 2 + len(payload)) + payload
+    return good[:2] + segment * (MEGABYTE // len(segment)) + good[2:]
+
+
+def jpeg_of_passes() -> bytes:
+    """Progressive, of four colours, making as many passes over its 25 million pixels as are allowed."""
+    data = encoded(Image.new("CMYK", (SIDE, SIDE), (9, 9, 9, 9)), "JPEG", quality=30, progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * (24 - data.count(b"\xff\xda")) + data[-2:]
+
+
+def tiff(following: int, **changed: int) -> bytes:
+    """A grey picture whose directory says that another one follows at that place."""
+    tags = {256: 4, 257: 2, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 279: 8} | {
+        int(tag[1:]): value for tag, value in changed.items()
+    }
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items())]
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries) + struct.pack("<I", following)
+
+
+def tiff_of_entries() -> bytes:
+    entries = [struct.pack("<HHII", 40_000 + number % 20_000, 3, 1, 0) for number in range(65_000)]
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4)
+
+
+def gif(extension: bytes) -> bytes:
+    """A good GIF with an extension before its picture."""
+    good = encoded(Image.new("P", (8, 8)), "GIF")
+    at = good.index(b",", 10)
+    return good[:at] + extension + good[at:]
+
+
+def gif_that_lies() -> bytes:
+    return gif(b"").replace(b"\x08\0\x08\0", b"\xe8\xfd\xe8\xfd")
+
+
+def webp_that_lies() -> bytes:
+    """Its canvas has 16 million times 16 million pixels, its frame 8 by 8."""
+    frame = encoded(Image.new("RGB", (8, 8)), "WEBP", lossless=True)[12:]
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + b"\xff" * 6 + frame
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def jpeg_that_lies() -> bytes:
+    good = bytearray(pictures()["jpeg"])
+    at = good.index(b"\xff\xc0") + 5
+    good[at : at + 4] = b"\xff" * 4
+    return bytes(good)
+
+
+def gzipped_zeros() -> bytes:
+    file = io.BytesIO()
+    stream = zlib.compressobj(9, wbits=31)
+    for _ in range(60):
+        file.write(stream.compress(bytes(2**24)))
+    file.write(stream.flush())
+    return file.getvalue()
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(b"--x\r\n" + part + b"\r\n" for part in parts) + b"--x--\r\n"
+
+
+def images(**fields: object) -> bytes:
+    return json.dumps({"images": [base64.b64encode(RED).decode()]} | fields).encode()
+
+
+def long_number() -> bytes:
+    return images()[:-1] + b',"top_k":' + b"9" * 990_000 + b"}"
+
+
+def flat(kind: str, mode="RGB", **options) -> bytes:
+    return encoded(
+        Image.new(mode, (SIDE, SIDE), 1 if mode == "P" else (1,) * len(mode)), kind, **options
+    )
+
+
+Bomb = tuple[str, int, Callable[[], bytes]]
+BOMBS: dict[str, Bomb] = {  # content type, status, body
+    "png of 2,500 million pixels": ("", 413, lambda: png(50_000, 50_000, chunk(b"IDAT", bytes(99)))),
+    "png of a gigabyte behind 8 x 8": ("", 200, lambda: png(8, 8, chunk(b"IDAT", gigabyte()))),
+    "png of 25 million deep pixels": ("", 200, deep_png),
+    "png of the slowest filter": ("", 200, filtered_png),
+    "png in 65,000 pieces": ("", 422, lambda: png(SIDE, SIDE, *[chunk(b"IDAT", b"x")] * 65_000)),
+    "png of 80,000 chunks": ("", 200, lambda: small_png(chunk(b"teSt", b"") * 80_000)),
+    "png of text by ratio": ("", 422, lambda: small_png(chunk(b"zTXt", b"a\0\0" + gigabyte()))),
+    "png of many texts": ("", 422, lambda: small_png(texts())),
+    "png of a profile by ratio": ("", 422, lambda: small_png(chunk(b"iCCP", b"a\0\0" + gigabyte()))),
+    "gif of 25 million pixels": ("", 200, lambda: flat("GIF", "P")),
+    "gif of 4,225 million pixels": ("", 413, gif_that_lies),
+    "gif of 200,000 comments": ("", 200, lambda: gif(b"!\xfe\1a\0" * 190_000)),
+    "gif of a comment in 500,000 parts": ("", 200, lambda: gif(b"!\xfe" + b"\1a" * 490_000 + b"\0")),
+    "webp of 25 million pixels": ("", 200, lambda: flat("WEBP", quality=1, method=0)),
+    "webp of 25 million clear pixels": ("", 200, lambda: flat("WEBP", "RGBA", quality=1, method=0)),
+    "webp that lies": ("", 413, webp_that_lies),
+    "jpeg that lies": ("", 413, jpeg_that_lies),
+    "jpeg of many passes": ("", 200, jpeg_of_passes),
+    "jpeg of 250,000 comments": ("", 200, lambda: jpeg(b"\xff\xfe", b"")),
+    "jpeg of fill bytes": ("", 200, lambda: jpeg(b"\xff" * 60_000 + b"\xff\xfe", b"")),
+    "jpeg of exif blocks": ("", 200, lambda: jpeg(b"\xff\xe1", b"Exif\0\0")),
+    "tiff whose directory follows itself": ("", 200, lambda: tiff(8)),
+    "tiff whose directory is below itself": ("", 200, lambda: tiff(0, t330=8, t34665=8)),
+    "tiff of 65,000 entries": ("", 422, tiff_of_entries),
+    "tiff of 25 million odd pixels": ("", 200, lambda: flat("TIFF", "LAB", compression="tiff_lzw")),
+    "gzip of a gigabyte": ("application/gzip", 422, gzipped_zeros),
+    "form of 20,000 parts": (FORM, 422, lambda: form(*[FIELD] * 20_000)),
+    "form of 999 files": (FORM, 413, lambda: form(*[FILE + RED] * 999)),
+    "form of 160,000 headers": (FORM, 422, lambda: form(b"a: b\r\n" * 160_000 + FILE + RED)),
+    "form that almost ends": (FORM, 422, lambda: form(FILE + b"\r\n--" * 240_000)),
+    "form that begins late": (FORM, 200, lambda: b"\r\n" * 490_000 + form(FILE + RED)),
+    "json of a million brackets": (JSON, 422, lambda: b"[" * MEGABYTE),
+    "json of 200,000 objects": (JSON, 422, lambda: b'{"a":' * 200_000),
+    "json of 70,000 fields": (JSON, 422, lambda: images(**{f"a{one}": 1 for one in range(70_000)})),
+    "json of 300,000 images": (JSON, 413, lambda: images(images=[""] * 240_000)),
+    "json of 300,000 numbers": (JSON, 422, lambda: images(images=[1] * 330_000)),
+    "json of a number of a million digits": (JSON, 422, long_number),
+    "json of a long name": (JSON, 404, lambda: images(head="x" * 990_000)),
+    "json of lines for a name": (JSON, 422, lambda: images(**{"\n/a/b" * 150_000: 1})),
+}  # fmt: skip
