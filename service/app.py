@@ -14,6 +14,7 @@ import service
 from service.api import benchmark, explain, heads, health, page, predict, problems, schemas, scrape
 from service.api.gate import Gate
 from service.api.guards import Limits
+from service.api.images import without_null
 from service.api.keys import Keys
 from service.api.metrics import Metrics, State
 from service.api.observe import Observe
@@ -163,7 +164,10 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         for unused in ("HTTPValidationError", "ValidationError"):
             components.pop(unused, None)
         for item in document["paths"].values():
-            for operation in item.values():  # a path is any text: FastAPI's own 422 cannot happen
+            for operation in item.values():
+                for parameter in operation.get("parameters", ()):
+                    parameter["schema"] = without_null(parameter["schema"])
+                # a path is any text: FastAPI's own 422 cannot happen
                 if "HTTPValidationError" in str(operation["responses"].get("422")):
                     del operation["responses"]["422"]
         app.openapi_schema = document

@@ -110,8 +110,8 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
     benchmark.add_argument("--heads", type=_names, metavar="A,B", help="default: all in the store")
     benchmark.add_argument("--engines", type=_names, metavar="E,..", help="default: the one that serves")
-    benchmark.add_argument("--batch-sizes", type=_names, metavar="N,..", help="default: 1,8")
-    benchmark.add_argument("--seconds", metavar="N", help="for the whole run; default: 20")
+    benchmark.add_argument("--batch-sizes", type=_counts, metavar="N,..", help="default: 1,8")
+    benchmark.add_argument("--seconds", type=float, metavar="N", help="for the whole run; default: 20")
     benchmark.add_argument("--json", action="store_true", help="print the report, not a table")
     benchmark.add_argument(
         "--if-missing", action="store_true", help="do nothing where this host has a report"

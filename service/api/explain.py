@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from service import errors
 from service.api import problems, schemas
 from service.api.call import InCall
-from service.api.fields import ExplainFields, ShiftFields
+from service.api.fields import OFFSET, ExplainFields, ShiftFields
 from service.api.images import FAILURES, body_of
 from service.api.room import needs_key
 from service.serving import overlay
@@ -17,7 +17,6 @@ from service.serving.shift import GRID, IN_PLACE, Offset
 
 router = APIRouter(tags=["explain"], dependencies=[Depends(needs_key)])
 
-OFFSET = re.compile(r"(-?[0-9]{1,3}),(-?[0-9]{1,3})")
 UNEXPLAINED = problems.documented(
     *problems.IMAGE_ERRORS, *problems.BODY_ERRORS, errors.BadParameter, errors.CannotExplain
 )
@@ -54,7 +53,7 @@ async def explain(
     return Response(picture, media_type="image/png", headers={"Server-Timing": timing.header()})
 
 
-@router.post("/shift", responses=FAILURES, openapi_extra=body_of(ShiftFields))
+@router.post("/shift", responses=FAILURES, openapi_extra=body_of(ShiftFields, max_images=1))
 async def shift(call: InCall, query: Annotated[ShiftFields, Query()]) -> schemas.Shifted:
     """One picture moved by each offset, its edges repeated: what stays of each head's answer."""
     images, fields = await call.read(query)
@@ -79,6 +78,6 @@ def _index_of(label: str, labels: Sequence[str]) -> int:
 
 
 def _offset(text: str) -> Offset:
-    if found := OFFSET.fullmatch(text):
+    if found := re.fullmatch(OFFSET, text):
         return int(found[1]), int(found[2])
     raise errors.BadParameter(f"offset: {text!r} is not of the form right,down, such as 8,-4.")

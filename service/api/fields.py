@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 MAX_OFFSETS = 64
 
@@ -11,8 +11,11 @@ Head = Annotated[str | None, Field(description="name of the head; default: `defa
 Version = Annotated[
     int | None, Field(ge=1, description="a version that is loaded; default: the one that serves")
 ]
-Several = Annotated[
-    list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+ONE_OR_MORE = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+Several = Annotated[list[str], ONE_OR_MORE]
+OFFSET = r"^(-?[0-9]{1,3}),(-?[0-9]{1,3})$"
+Offsets = Annotated[
+    list[Annotated[str, WithJsonSchema({"type": "string", "pattern": OFFSET})]], ONE_OR_MORE
 ]
 
 
@@ -48,9 +51,10 @@ class ExplainFields(Fields):
 
 
 class ShiftFields(Fields):
-    head: Several | None = Field(None, description="names; default: all that serve")
-    offset: Several | None = Field(
+    head: Several | None = Field(None, min_length=1, description="names; default: all that serve")
+    offset: Offsets | None = Field(
         None,
+        min_length=1,
         max_length=MAX_OFFSETS,
         description="`right,down` in pixels of the head's input; default: a grid of 5 x 5, 8 apart",
     )

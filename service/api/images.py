@@ -16,18 +16,28 @@ FAILURES = problems.documented(
 )
 
 
-def body_of(kind: type[Fields]) -> dict[str, Any]:
+def without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """That of a parameter or form field, which is there or not: `null` would be a word."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    return {name: said for name, said in schema.items() if name != "anyOf"} | (
+        kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
+    )
+
+
+def body_of(kind: type[Fields], max_images: int | None = None) -> dict[str, Any]:
     """The three kinds of body, the last two with these fields beside the images."""
     fields = kind.model_json_schema()["properties"]
-    files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+    count = {"minItems": 1} | ({"maxItems": max_images} if max_images else {})
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}} | count
     base64 = {
         "type": "array",
-        "items": {"type": "string"},
-        "minItems": 1,
+        "items": {"type": "string", "format": "image"},
         "description": "base64 or data URLs",
-    }
+    } | count
 
-    def form(name: str, images: dict[str, Any]) -> dict[str, Any]:
+    texts = {name: without_null(field) for name, field in fields.items()}
+
+    def form(name: str, images: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
         properties = {name: images} | fields
         return {
             "schema": {
@@ -40,7 +50,7 @@ def body_of(kind: type[Fields]) -> dict[str, Any]:
 
     content = {
         "image/*": {"schema": {"type": "string", "format": "binary"}},
-        "multipart/form-data": form("file", files),
-        "application/json": form("images", base64),
+        "multipart/form-data": form("file", files, texts),
+        "application/json": form("images", base64, fields),
     }
     return {"requestBody": {"required": True, "content": content}}

@@ -146,13 +146,21 @@ async def _validation_error(_: Request, exc: Exception) -> JSONResponse:
     return answer(errors.BadParameter(f"{told}."))
 
 
-async def _http_exception(_: Request, exc: Exception) -> JSONResponse:
+async def _http_exception(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)  # noqa: S101 (narrows the handler's declared type)
     detail = str(exc.detail)
     kind = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "-")  # few, whatever the detail
     response = respond(exc.status_code, kind, detail, detail)
     response.headers.update(exc.headers or {})
+    if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods(request)):
+        response.headers["Allow"] = ", ".join(methods)
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """Those of every documented route at this path: the framework names those of the first one."""
+    path = getattr(request.scope.get("route"), "path", "")
+    return sorted(method.upper() for method in request.app.openapi()["paths"].get(path, {}))
 
 
 def _kind(leaf: type[errors.RequestError]) -> str:

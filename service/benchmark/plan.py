@@ -4,14 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.errors import CommandError, HeadUnavailable, UnknownHead, VersionError
 from service.serving.engines import EngineName
 from service.store.card import Card, HeadName
 from service.store.layout import Store
 
-BatchSize = Annotated[int, Field(ge=1, le=64)]
+
+def _number(value: object) -> object:
+    """Nothing else: pydantic would also take `true` and `"1"`, which no JSON Schema calls numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("it is not a number")
+    return value
+
+
+NUMBER = BeforeValidator(_number)
+BatchSize = Annotated[int, Field(ge=1, le=64), NUMBER]
 
 
 class Plan(BaseModel):
@@ -24,7 +33,7 @@ class Plan(BaseModel):
         None, min_length=1, description="default: the one that serves"
     )
     batch_sizes: list[BatchSize] = Field([1, 8], min_length=1, max_length=8)
-    seconds: float = Field(20, ge=1, le=120, description="for the whole run")
+    seconds: Annotated[float, NUMBER] = Field(20, ge=1, le=120, description="for the whole run")
 
 
 @dataclass(frozen=True)

@@ -236,3 +236,22 @@ def test_a_good_request_after_all_that_is_answered(client):
     for body in NOT_IMAGES.values():
         client.post("/predict", content=body)
     assert client.post("/predict", content=RED).json()["results"][0]["predictions"][0]["label"] == "red"
+
+
+@pytest.mark.parametrize("field", ["offset", "head"])
+def test_a_shift_of_nothing_is_422(client, field):
+    """Found by schemathesis: no offsets divided by zero, and no heads took the largest of none."""
+    response = client.post("/shift", json=as_json(RED, **{field: []}))
+    assert response.status_code == 422
+    assert field in response.json()["detail"]
+
+
+def test_a_wrong_method_names_every_right_one(client):
+    """Found by schemathesis: the framework names those of the first route only."""
+    assert client.delete("/benchmark").headers["allow"] == "GET, POST"
+    assert client.post("/").headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("body", [{"seconds": True}, {"batch_sizes": [True]}, {"seconds": "2"}])
+def test_what_to_measure_is_told_in_numbers(client, body):
+    assert client.post("/benchmark", json=body).status_code == 422

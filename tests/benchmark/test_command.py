@@ -35,8 +35,8 @@ def test_it_prints_the_report_as_json_and_then_has_one(benchmark):
     [
         (["--heads", "nope"], "no head named 'nope'"),
         (["--engines", "jax"], "engines"),
-        (["--batch-sizes", "0"], "batch_sizes"),
-        (["--batch-sizes", "many"], "batch_sizes"),
+        (["--batch-sizes", "0"], "--batch-sizes"),
+        (["--batch-sizes", "many"], "--batch-sizes"),
         (["--seconds", "121"], "seconds"),
         (["--seconds", "1"], "more seconds"),
     ],
