@@ -69,11 +69,13 @@ def import_model(store: Store, file: Path, wishes: Wishes) -> Card:
 def read_labels(path: Path) -> tuple[str, ...]:
     """One label a line, in the order of the model's outputs."""
     try:
-        if path.stat().st_size > MAX_LABEL_BYTES:
+        with path.open("rb") as file:
+            content = file.read(MAX_LABEL_BYTES + 1)
+        if len(content) > MAX_LABEL_BYTES:
             raise CommandError(
                 f"{path} is larger than {MAX_LABEL_BYTES} bytes; it must hold a label a line."
             )
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = content.decode("utf-8-sig").splitlines()
     except OSError as exc:
         raise CommandError(f"{path} cannot be read: {exc.strerror}.") from exc
     except UnicodeDecodeError as exc:

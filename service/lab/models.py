@@ -1,12 +1,12 @@
 """Reads saved models, as strangers' files: Keras' safe mode, and one sentence for what it refuses."""
 
 import warnings
-import zipfile
 from pathlib import Path
 
 import keras
 
 from service.errors import CommandError
+from service.lab.archive import check_archive
 
 MADE_UP = "freshly-initialized weights"
 
@@ -19,8 +19,7 @@ def load_model(path: Path) -> keras.Model:
         raise CommandError(
             f"{path.name} is not a Keras 3 file; load it where it was made and save it as NAME.keras."
         )
-    if not zipfile.is_zipfile(path):
-        raise CommandError(f"{path.name} is no Keras 3 file, or a damaged one: it is no zip archive.")
+    check_archive(path)
     try:
         with warnings.catch_warnings():
             # where weights are missing, Keras may only warn that it has made some up

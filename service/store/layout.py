@@ -23,6 +23,7 @@ CARD = "card.json"
 MANIFEST = "manifest.json"
 COMPILED = ".compiled"
 BENCHMARK = ".benchmark"
+MAX_TEXT_BYTES = 2**24  # of a card or a manifest
 VERSION = re.compile(r"[1-9][0-9]*")
 
 Stamp = tuple[tuple[int, int] | None, ...]
@@ -80,7 +81,7 @@ class Store:
         does not have the card's sha256.
         """
         card = self.card(head, version)
-        check_sha256(self.folder(head, version) / MODEL, card.model_sha256)
+        self._check(self.folder(head, version) / MODEL, card.model_sha256)
         self._check_graph(card)
         return card
 
@@ -90,7 +91,7 @@ class Store:
         Raises VersionError when the card is missing, not valid or about something else.
         """
         try:
-            card = Card.model_validate_json((self.folder(head, version) / CARD).read_bytes())
+            card = Card.model_validate_json(self._read(self.folder(head, version) / CARD))
         except OSError as exc:
             raise VersionError(f"{CARD} cannot be read: {exc.strerror}.") from exc
         except ValidationError as exc:
@@ -140,9 +141,11 @@ class Store:
             if not folder.is_dir():
                 continue
             try:
-                manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+                manifest = Manifest.model_validate_json(self._read(folder / MANIFEST))
+                if strange := {path.name for path in folder.iterdir()} - {MANIFEST, *manifest.files}:
+                    raise VersionError(f"{min(strange)} is not in {MANIFEST}.")
                 for name, sha256 in manifest.files.items():
-                    check_sha256(folder / name, sha256)
+                    self._check(folder / name, sha256)
             except (OSError, ValidationError, VersionError) as exc:
                 reason = f"its compiled files for {engine} are damaged ({str(exc).splitlines()[0]})"
                 continue
@@ -160,7 +163,27 @@ class Store:
     def _check_graph(self, card: Card) -> None:
         files = card.quantization.files if card.quantization else {}
         for name, sha256 in files.items():
-            check_sha256(self.folder(card.head, card.version) / name, sha256)
+            self._check(self.folder(card.head, card.version) / name, sha256)
+
+    def _read(self, path: Path) -> bytes:
+        """A small file of the store. Raises OSError, or VersionError as `_own` does."""
+        with self._own(path).open("rb") as file:
+            content = file.read(MAX_TEXT_BYTES + 1)
+        if len(content) > MAX_TEXT_BYTES:
+            raise VersionError(f"{path.name} is larger than {MAX_TEXT_BYTES} bytes.")
+        return content
+
+    def _check(self, path: Path, sha256: str) -> None:
+        check_sha256(self._own(path), sha256)
+
+    def _own(self, path: Path) -> Path:
+        """The path. Raises VersionError where a link leads out of the store, or it is no file."""
+        real = path.resolve()
+        if not any(real.is_relative_to(root.resolve()) for root in (self.root, self.cache)):
+            raise VersionError(f"{path.name} lies outside the store: a link leads there.")
+        if real.exists() and not real.is_file():
+            raise VersionError(f"{path.name} is not a file.")  # a pipe would be waited for
+        return path
 
     def _writable(self) -> Path:
         """The store, or the cache folder where the store is read-only."""

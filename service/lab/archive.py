@@ -1,0 +1,30 @@
+"""What a `.keras` file must be before Keras reads it: a zip archive of three files, and no bomb."""
+
+import zipfile
+from pathlib import Path
+
+from service.errors import CommandError
+
+WEIGHTS = "model.weights.h5"
+MEMBERS = ["config.json", "metadata.json", WEIGHTS]
+MAX_RATIO = 10  # Keras stores without compression, and weights hardly compress
+MAX_TEXT_BYTES = 2**24
+
+
+def check_archive(path: Path) -> None:
+    """Raises CommandError for other members, wherever they would be written to, and for bombs."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError) as exc:
+        raise CommandError(
+            f"{path.name} is no Keras 3 file, or a damaged one: it is no zip archive."
+        ) from exc
+    if strange := [one.filename for one in members if one.filename not in MEMBERS]:
+        raise CommandError(f"{path.name} holds {strange[0][:80]!r}, which no Keras model needs.")
+    if sorted(one.filename for one in members) != MEMBERS:
+        raise CommandError(f"{path.name} does not hold each of {', '.join(MEMBERS)} once.")
+    for one in members:  # zipfile does not unpack more than `file_size`
+        limit = MAX_RATIO * one.compress_size if one.filename == WEIGHTS else MAX_TEXT_BYTES
+        if one.file_size > limit:
+            raise CommandError(f"{one.filename} in {path.name} would unpack to {one.file_size} bytes.")

@@ -1,0 +1,117 @@
+"""No link leads out of a store, and what has no end is not waited for."""
+
+import os
+import shutil
+
+import httpx
+import pytest
+from fakes import FakeEngine, publish, publish_network
+from live import running, wait_until
+
+from service.app import create_app
+from service.errors import VersionError
+from service.serving.heads import Heads
+from service.settings import Settings
+from service.store.layout import CARD, MANIFEST, MAX_TEXT_BYTES, MODEL, Store
+
+BACKBONE, HEAD = "b" * 64, "e" * 64
+WORDS = "what only the machine may know"
+
+
+@pytest.fixture
+def store(tmp_path):
+    """`gap` 1 on fake compiled files, and beside the store a copy of all, and a secret."""
+    made = Store(tmp_path / "store", tmp_path / "cache")
+    made.root.mkdir()
+    for digest in (BACKBONE, HEAD):
+        publish_network(made, digest)
+    publish(made, "gap")
+    shutil.copytree(made.root, tmp_path / "elsewhere")
+    (tmp_path / "secret").write_text(WORDS)
+    return made
+
+
+def replaced(path, target):
+    """A link to a target beside the store takes the place of a file or folder."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    path.symlink_to(target)
+
+
+def no_compiler(_store, head, version, engine):
+    raise VersionError(f"run: compile {head} {version} {engine}")
+
+
+def load(store):
+    heads = Heads(store, FakeEngine, 2, no_compiler)
+    heads.load()
+    return heads
+
+
+OUTSIDE = {
+    "the head": "gap",
+    "the version": "gap/1",
+    "the card": f"gap/1/{CARD}",
+    "the model": f"gap/1/{MODEL}",
+    "compiled files": f".compiled/{HEAD}/openvino",
+    "a compiled file": f".compiled/{HEAD}/openvino/network.bin",
+    "a manifest": f".compiled/{BACKBONE}/openvino/{MANIFEST}",
+}
+
+
+@pytest.mark.parametrize("path", OUTSIDE.values(), ids=OUTSIDE)
+def test_a_link_out_of_the_store_is_not_followed_even_to_the_same(store, path):
+    assert load(store).serving(), "it must be good before"
+    replaced(store.root / path, store.root.parent / "elsewhere" / path)
+    heads = load(store)
+    assert not heads.serving()
+    (reason,) = heads.statuses["gap"].failures.values()
+    assert "lies outside the store" in reason or reason.startswith("run: compile")
+
+
+@pytest.mark.parametrize("path", [f"gap/1/{CARD}", f"gap/1/{MODEL}"])
+def test_get_heads_tells_nothing_of_what_a_link_leads_to(store, path):
+    replaced(store.root / path, store.root.parent / "secret")
+    app = create_app(Settings(store_dir=store.root, cache_dir=store.cache))
+    with running(app) as url:
+        wait_until(lambda: not app.state.room.heads.is_loading)
+        told = httpx.get(f"{url}/heads").text
+    assert "lies outside the store" in told
+    assert WORDS not in told
+    assert str(store.root.parent) not in told
+
+
+def test_a_link_within_the_store_is_followed(store):
+    card, place = store.folder("gap", 1) / CARD, store.root / ".cards"
+    card.rename(place)
+    card.symlink_to(place)
+    assert load(store).serving()
+
+
+def test_the_store_itself_may_be_a_link(store, tmp_path):
+    (tmp_path / "link").symlink_to(store.root)
+    assert load(Store(tmp_path / "link", store.cache)).serving()
+
+
+@pytest.mark.parametrize(
+    "path", [f"gap/1/{CARD}", f"gap/1/{MODEL}", f".compiled/{HEAD}/openvino/network.bin"]
+)
+def test_a_pipe_is_not_waited_for(store, path):
+    (store.root / path).unlink()
+    os.mkfifo(store.root / path)
+    assert not load(store).serving()
+
+
+@pytest.mark.parametrize("path", [f"gap/1/{CARD}", f".compiled/{HEAD}/openvino/{MANIFEST}"])
+def test_a_text_of_a_gigabyte_is_not_read(store, path):
+    with (store.root / path).open("r+b") as file:
+        file.truncate(10**9)
+    heads = load(store)
+    assert not heads.serving()
+    (reason,) = heads.statuses["gap"].failures.values()
+    assert f"larger than {MAX_TEXT_BYTES} bytes" in reason or reason.startswith("run: compile")
+
+
+def test_a_compiled_file_that_no_manifest_names_is_refused(store):
+    (store.compiled(HEAD, "openvino") / "more.bin").write_bytes(b"x")
+    with pytest.raises(VersionError, match=r"more\.bin is not in manifest"):
+        store.compiled(HEAD, "openvino")
