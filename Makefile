@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 FLEET := $(VENV)/.fleet
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test test-slow test-fleet fuzz check bench openapi lock image-check screenshots
+.PHONY: help run test test-slow test-fleet fuzz audit check bench openapi lock image-check screenshots
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,17 +23,21 @@ test: $(INSTALLED)  ## install, and run the tests, but those marked slow
 test-slow: $(INSTALLED)  ## the others: training, int8, a server's memory over 2,000 requests
 	$(BIN)/pytest -m slow
 
-check: $(INSTALLED)  ## style, types, layers, and that no generated file is stale
+check: $(INSTALLED)  ## style, types, layers, and that no secret is in a file
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	UV=$(BIN)/uv .ci/secrets
 
 test-fleet: $(FLEET)  ## several servers: real proxies, kills, reloads, overload, a Ray cluster (needs Debian's nginx, haproxy)
 	$(BIN)/pytest -m fleet
 
 fuzz: $(INSTALLED)  ## attack the application with hostile requests for SECONDS, from SEED
 	@PYTHONPATH=tests $(BIN)/python -m fuzz $(or $(SECONDS),60) $(SEED)
+
+audit: $(INSTALLED)  ## ask an advisory service about every pinned version (needs one that can be reached)
+	@UV=$(BIN)/uv .ci/audit requirements*.lock
 
 bench: $(INSTALLED)  ## measure the figures in the README (45 minutes; let nothing else run)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(or $(PART),all) $(ROUNDS)
