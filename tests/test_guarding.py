@@ -1,4 +1,4 @@
-"""`make check` finds secrets, and `make audit` vulnerable versions, or says that it has checked nothing."""
+"""`make check` finds secrets, and `make audit` vulnerable versions, or says that nothing was checked."""
 
 import json
 import os
