@@ -64,6 +64,13 @@ def test_predict_gives_what_keras_gives_for_the_saved_model(client, small_store,
     np.testing.assert_allclose(batched, expected, atol=1e-4)
 
 
+def test_no_answer_says_which_server_it_is_from(client):
+    for path in ("/healthz", "/nope", "/"):
+        headers = client.get(path).headers
+        assert "server" not in headers
+        assert headers["x-content-type-options"] == "nosniff"
+
+
 @pytest.mark.parametrize("head", ["gap", "flatten"])
 def test_explain_adds_up_to_the_logit_of_what_predict_answers(client, head):
     image = (HERE.parent / "examples" / "red-top-left.jpg").read_bytes()

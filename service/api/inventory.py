@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from service.api.problems import fit_to_tell
+from service.api.reasons import fit_to_tell
 from service.serving.heads import HeadStatus
 from service.serving.loading import LoadedHead
 from service.store.card import Backbone, Input, Origin, Output, Quantization, Structure, Training

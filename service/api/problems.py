@@ -12,11 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from service import errors
+from service.api.reasons import fit_to_tell
 
 MEDIA_TYPE = "application/problem+json"
-MAX_DETAIL = 2000  # else a client's own words might come back, a megabyte of them
-# a path of two folders or more; what is not absolute, such as image/png, is none
-PLACE = re.compile(r"(?<![\w.:/])(?:/[^\s/:;,'\"()]+)+/([^\s/:;,'\"()]+)")
 INTERNAL = "internal"
 
 
@@ -85,12 +83,6 @@ def documented(*leaves: type[errors.RequestError]) -> dict[int | str, dict[str, 
         status: {"description": " / ".join(titles[status]), "content": {MEDIA_TYPE: schema}}
         for status in sorted(titles)
     }
-
-
-def fit_to_tell(text: str) -> str:
-    """One line, not too long, and the last name of each path only: where files lie is for the log."""
-    told = " ".join(text[: MAX_DETAIL + 1].split())
-    return PLACE.sub(r"\1", told if len(text) <= MAX_DETAIL else f"{told}...")
 
 
 def respond(status: int, kind: str, title: str, detail: str, **more: object) -> JSONResponse:

@@ -7,6 +7,7 @@ from fakes import BrokenHead, fake_heads, head, picture
 
 from service import errors
 from service.api import problems
+from service.api.reasons import fit_to_tell
 
 
 def leaves(kind):
@@ -96,4 +97,4 @@ def test_neither_does_a_version_that_stays_out(connect, reason):
 
 def test_routes_and_parameters_are_no_places():
     for text in ("POST /benchmark makes one.", "format: image/png is for one image.", "1/2 and a/b/c"):
-        assert problems.fit_to_tell(text) == text
+        assert fit_to_tell(text) == text
