@@ -23,7 +23,9 @@ def check_archive(path: Path) -> None:
     if strange := [one.filename for one in members if one.filename not in MEMBERS]:
         raise CommandError(f"{path.name} holds {strange[0][:80]!r}, which no Keras model needs.")
     if sorted(one.filename for one in members) != MEMBERS:
-        raise CommandError(f"{path.name} does not hold each of {', '.join(MEMBERS)} once.")
+        raise CommandError(
+            f"{path.name} cannot be loaded: it must hold {', '.join(MEMBERS)}, each once."
+        )
     for one in members:  # zipfile does not unpack more than `file_size`
         limit = MAX_RATIO * one.compress_size if one.filename == WEIGHTS else MAX_TEXT_BYTES
         if one.file_size > limit:
