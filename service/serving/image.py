@@ -29,7 +29,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 # Progressive JPEGs make about 10. One of 140 KB that makes 1,000, over 25 million pixels, takes 18 s.
-MAX_JPEG_PASSES = 12
+MAX_JPEG_PASSES = 10
 
 
 class StillGif(GifImageFile):
