@@ -40,5 +40,5 @@ class Gate:
         for route in self._routes:
             if route.matches(scope)[0] is Match.FULL:
                 scope["route"] = route
-                return has_key(self._room.api_keys, key_in(Headers(scope=scope)))
+                return has_key(self._room.api_keys(), key_in(Headers(scope=scope)))
         return False
