@@ -9,9 +9,10 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
 
 import service
-from service.api import benchmark, explain, heads, health, page, predict, problems, schemas, scrape
+from service.api import benchmark, explain, heads, health, page, predict, problems, scrape
 from service.api.gate import Gate
 from service.api.guards import Limits
 from service.api.images import without_null
@@ -19,6 +20,11 @@ from service.api.keys import Keys
 from service.api.metrics import Metrics, State
 from service.api.observe import Observe
 from service.api.room import Room, needs_key
+from service.api.schemas import Problem
+from service.api.v1 import routes as v1
+from service.api.v1.messages import PredictRequest
+from service.api.v2 import routes as v2
+from service.api.v2.messages import InferenceRequest
 from service.benchmark.bench import Bench
 from service.serving import memory
 from service.serving.batcher import Batcher
@@ -31,6 +37,8 @@ from service.settings import Settings
 from service.store.layout import Store, default_cache
 
 log = logging.getLogger(__name__)
+
+UNREAD = (Problem, PredictRequest, InferenceRequest)
 
 
 def create_app(
@@ -103,8 +111,9 @@ def create_app(
         api_keys=Keys(settings.api_keys, settings.api_keys_file),
         admin_keys=Keys((settings.admin_key,) if settings.admin_key else (), settings.admin_key_file),
     )
-    for topic in (predict, explain, heads, benchmark, health):
+    for topic in (predict, explain, heads, benchmark, health, v1, v2):
         app.include_router(topic.router)
+    app.include_router(v2.health)
     app.include_router(scrape.router, dependencies=[] if settings.open_metrics else [Depends(needs_key)])
     if settings.page:
         app.include_router(page.router())
@@ -154,20 +163,23 @@ async def _watch(heads: Heads, loading: asyncio.Task[None], poll_s: float) -> No
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document: FastAPI's, with the problem schema and without its own 422."""
+    """The OpenAPI document: FastAPI's, with what it does not read itself and without its own 422."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         components = document["components"]["schemas"]
-        components["Problem"] = schemas.Problem.model_json_schema()
+        _, made = models_json_schema(
+            [(model, "validation") for model in UNREAD], ref_template="#/components/schemas/{model}"
+        )
+        components |= made["$defs"]
         for unused in ("HTTPValidationError", "ValidationError"):
             components.pop(unused, None)
         for item in document["paths"].values():
             for operation in item.values():
                 for parameter in operation.get("parameters", ()):
                     parameter["schema"] = without_null(parameter["schema"])
-                # a path is any text: FastAPI's own 422 cannot happen
+                # in its place is a problem, or none: a path is any text
                 if "HTTPValidationError" in str(operation["responses"].get("422")):
                     del operation["responses"]["422"]
         app.openapi_schema = document

@@ -61,11 +61,13 @@ def test_the_curl_lines_work_as_printed(folder, demo_store):
             assert "error" not in answer, (line, answer)
             if is_drawn:
                 assert (folder / "map.png").read_bytes().startswith(b"\x89PNG")
+            elif "/v1/" in line or "/v2/" in line:
+                assert answer.keys() & {"predictions", "outputs", "model_version_status"}
             elif "/explain" in line:
                 assert answer["results"][0]["label"] == "red-top-left"
             elif "/shift" in line:
                 assert [one["head"] for one in answer["heads"]] == ["gap", "flatten"]
-            elif "red-top-left.jpg" in line:
+            elif line.startswith("curl") and "red-top-left.jpg" in line:
                 assert answer["results"][0]["predictions"][0]["label"] == "red-top-left"
             if "top_k=3" in line:
                 assert [len(result["predictions"]) for result in answer["results"]] == [3, 3]
@@ -109,11 +111,18 @@ def test_the_predict_lines_work_as_printed(folder, demo_store):
 
 
 def test_the_python_works_as_printed(folder, demo_store):
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    programs = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(programs) == 2
     with serving(demo_store) as server:
-        (folder / "program.py").write_text(program.replace("http://localhost:8000", server.url))
-        printed = shell("python program.py", folder)
-    assert len(printed.splitlines()) == 2
+        for program in programs:
+            address = server.url.removeprefix("http://")
+            (folder / "program.py").write_text(program.replace("localhost:8000", address))
+            printed = shell("python program.py", folder)
+            if "tritonclient" in program:
+                probabilities = [float(number) for number in printed.strip("[]\n").split()]
+                assert sum(probabilities) == pytest.approx(1, abs=1e-3)
+            else:
+                assert len(printed.splitlines()) == 2
 
 
 def test_the_study_line_works_as_printed(folder, demo_store):

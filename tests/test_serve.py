@@ -101,6 +101,10 @@ with running(app) as url:
     wait_until(lambda: httpx.get(url + "/readyz").status_code == 200)
     for route in ("/predict", "/explain", "/explain?format=png", "/shift"):
         assert httpx.post(url + route, content=picture()).status_code == 200
+    raw = {{"Inference-Header-Content-Length": "0"}}
+    assert httpx.post(url + "/v2/models/gap/infer", content=picture(), headers=raw).status_code == 200
+    rows = {{"instances": [[[[0] * 3] * 64] * 64]}}
+    assert httpx.post(url + "/v1/models/gap:predict", json=rows).status_code == 200
 print(sorted({{"tensorflow", "keras", "nncf", "service.lab", "openvino"}} & set(sys.modules)))
 """
     done = subprocess.run(

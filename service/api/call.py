@@ -1,8 +1,9 @@
 """One classification over HTTP: reads its images, runs it within its deadline, tells its timings."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, ParamSpec, Protocol, TypeVar
 
 from fastapi import Depends, Header, Request, Response
 
@@ -24,7 +25,11 @@ TimeoutMs = Annotated[
 ]
 
 
+LONG_JSON = 2**16  # takes about a millisecond
+
 F = TypeVar("F", bound=Fields)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Staged(Protocol):
@@ -46,24 +51,37 @@ class Call:
     room: Room
     timeout_ms: int | None
 
+    async def body(self) -> bytes:
+        """All of it, within the limits."""
+        return await read_body(self.request, self.room.limits)
+
     async def read(self, query: F) -> tuple[list[bytes], F]:
         """The images of the body, and its fields with those of the query on top."""
-        limits = self.room.limits
-        body = await read_body(self.request, limits)
-        images, fields = await parse(
-            self.request.headers, body, limits.max_images_per_request, type(query)
-        )
+        body, limit = await self.body(), self.room.limits.max_images_per_request
+        images, fields = await parse(self.request.headers, body, limit, type(query))
         return images, fields.model_copy(update=query.model_dump(exclude_none=True))
 
-    async def run(self, work: Callable[[Deadline], Coroutine[Any, Any, W]]) -> tuple[W, Timing]:
-        """What the classifier makes of the request by its deadline, unless the client hangs up first."""
-        limit_s = self.room.limits.request_timeout_s
-        deadline = Deadline.after(min(self.timeout_ms / 1e3, limit_s) if self.timeout_ms else limit_s)
+    async def run(
+        self, work: Callable[[Deadline], Coroutine[Any, Any, W]], timeout_ms: float | None = None
+    ) -> tuple[W, Timing]:
+        """What the classifier makes of the request by its deadline, unless the client hangs up first.
+
+        A `timeout_ms` in the body may shorten that deadline.
+        """
+        asked_s = [ms / 1e3 for ms in (self.timeout_ms, timeout_ms) if ms]
+        deadline = Deadline.after(min([self.room.limits.request_timeout_s, *asked_s]))
         done = await unless_gone(self.request, work(deadline))
         timing = Timing.of(done.stages, deadline)
         self.response.headers["Server-Timing"] = timing.header()
         self.room.metrics.observe_stages(timing.model_dump())
         return done, timing
+
+
+async def parsed(size: int, parse: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """What a parser makes of so many bytes of JSON: in a thread where the event loop would notice."""
+    if size < LONG_JSON:
+        return parse(*args, **kwargs)
+    return await asyncio.to_thread(parse, *args, **kwargs)
 
 
 async def _call(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from service.api.encodings import decompress
 from service.errors import BodyTooLarge, BodyTooSlow, ClientGone, NotAuthorized
 
 T = TypeVar("T")
@@ -43,7 +44,18 @@ def check_key(keys: tuple[str, ...], given: str | None) -> None:
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as that is known, BodyTooSlow, or ClientGone."""
+    """The whole body, decompressed where it says so.
+
+    Raises BodyTooLarge as soon as that is known, BodyTooSlow, ClientGone, or what `decompress` does.
+    """
+    body = await _receive(request, limits)
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding == "identity":
+        return body
+    return await asyncio.to_thread(decompress, body, encoding, limits.max_body_bytes)
+
+
+async def _receive(request: Request, limits: Limits) -> bytes:
     declared = request.headers.get("content-length", "0")
     # 20 digits say enough: Python refuses to read 5,000
     if declared.isdecimal() and int(declared[:20]) > limits.max_body_bytes:

@@ -6,13 +6,18 @@ from service import errors
 from service.api import problems
 from service.api.fields import Fields
 
-FAILURES = problems.documented(
+_LEAVES = (
     *problems.IMAGE_ERRORS,
     *problems.BODY_ERRORS,
     *problems.HEAD_ERRORS,
     *problems.ENGINE_ERRORS,
     errors.BadParameter,
     errors.NotAuthorized,
+)
+FAILURES = problems.documented(*_LEAVES)
+FOREIGN_FAILURES = problems.documented(*_LEAVES, is_foreign=True)
+ABOUT_A_HEAD = problems.documented(
+    *problems.HEAD_ERRORS, errors.BadParameter, errors.NotAuthorized, is_foreign=True
 )
 
 

@@ -20,16 +20,20 @@ INTERNAL = "internal"
 
 @dataclass(frozen=True)
 class Row:
-    """How one error is told over HTTP. A dialect that needs another status gets a column here."""
+    """How one error is told over HTTP, and to clients of other servers, who know no 422."""
 
     status: int
     title: str
+    foreign_status: int | None = None
+
+    def status_for(self, is_foreign: bool) -> int:
+        return (is_foreign and self.foreign_status) or self.status
 
 
 TABLE: dict[type[errors.RequestError], Row] = {
-    errors.BadParameter: Row(422, "Bad parameter"),
-    errors.NoImages: Row(422, "No image"),
-    errors.NotAnImage: Row(422, "Not an image"),
+    errors.BadParameter: Row(422, "Bad parameter", 400),
+    errors.NoImages: Row(422, "No image", 400),
+    errors.NotAnImage: Row(422, "Not an image", 400),
     errors.ImageTooLarge: Row(413, "Too many pixels"),
     errors.TooManyImages: Row(413, "Too many images"),
     errors.BodyTooLarge: Row(413, "Body too large"),
@@ -55,6 +59,8 @@ BODY_ERRORS = (errors.NoImages, errors.TooManyImages, errors.BodyTooLarge, error
 HEAD_ERRORS = (errors.UnknownHead, errors.UnknownVersion, errors.HeadUnavailable, errors.NotReady)
 ENGINE_ERRORS = (errors.TooBusy, errors.DeadlineExceeded, errors.EngineFailed)
 
+FOREIGN = ("/v1", "/v2")  # routes of other servers' protocols
+
 # the client is in the middle of a body that nobody will read
 CLOSING = (errors.BodyTooLarge, errors.BodyTooSlow)
 
@@ -73,12 +79,15 @@ class ProblemResponse(JSONResponse):
         await super().__call__(scope, receive, send)
 
 
-def documented(*leaves: type[errors.RequestError]) -> dict[int | str, dict[str, Any]]:
+def documented(
+    *leaves: type[errors.RequestError], is_foreign: bool = False
+) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may raise these errors, for its OpenAPI description."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     titles: dict[int, list[str]] = {}
     for leaf in leaves:
-        titles.setdefault(TABLE[leaf].status, []).append(TABLE[leaf].title)
+        row = TABLE[leaf]
+        titles.setdefault(row.status_for(is_foreign), []).append(row.title)
     return {
         status: {"description": " / ".join(titles[status]), "content": {MEDIA_TYPE: schema}}
         for status in sorted(titles)
@@ -97,12 +106,12 @@ def respond(status: int, kind: str, title: str, detail: str, **more: object) -> 
     return ProblemResponse(kind, content | more, status)
 
 
-def answer(exc: errors.RequestError) -> JSONResponse:
+def answer(exc: errors.RequestError, is_foreign: bool = False) -> JSONResponse:
     """The problem document of an error, with the headers that go with it."""
     row = TABLE[type(exc)]
     more = {"image": exc.index} if isinstance(exc, errors.ImageError) else {}
     detail = fit_to_tell(str(exc))
-    response = respond(row.status, _kind(type(exc)), row.title, detail, **more)
+    response = respond(row.status_for(is_foreign), _kind(type(exc)), row.title, detail, **more)
     if isinstance(exc, errors.TooBusy):
         response.headers["Retry-After"] = str(exc.retry_after_s)
     if isinstance(exc, errors.NotAuthorized):
@@ -127,15 +136,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_exception)
 
 
-async def _request_error(_: Request, exc: Exception) -> JSONResponse:
+async def _request_error(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, errors.RequestError)  # noqa: S101 (narrows the handler's declared type)
-    return answer(exc)
+    return answer(exc, request.scope["route"].path.startswith(FOREIGN))
 
 
-async def _validation_error(_: Request, exc: Exception) -> JSONResponse:
+async def _validation_error(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, RequestValidationError)  # noqa: S101 (narrows the handler's declared type)
     told = "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in exc.errors())
-    return answer(errors.BadParameter(f"{told}."))
+    return await _request_error(request, errors.BadParameter(f"{told}."))
 
 
 async def _http_exception(request: Request, exc: Exception) -> JSONResponse:

@@ -84,7 +84,7 @@ def _parse_json(body: bytes, max_images: int, kind: type[F]) -> tuple[list[bytes
     if len(envelope.images) > max_images:  # before any is decoded
         raise TooManyImages(len(envelope.images), max_images)
     fields = validated(kind, envelope.model_extra or {})
-    return [_from_base64(index, text) for index, text in enumerate(envelope.images)], fields
+    return [from_base64(index, text) for index, text in enumerate(envelope.images)], fields
 
 
 def validated(kind: type[M], source: bytes | dict[str, Any]) -> M:
@@ -104,7 +104,8 @@ def validated(kind: type[M], source: bytes | dict[str, Any]) -> M:
         raise BadParameter(f"{told}.") from exc
 
 
-def _from_base64(index: int, text: str) -> bytes:
+def from_base64(index: int, text: str) -> bytes:
+    """The file in base64 or a data URL. Raises NotAnImage."""
     payload = text.partition(",")[2] if text.startswith("data:") else text
     try:
         return base64.b64decode(payload, validate=True)

@@ -22,6 +22,8 @@ from service.serving.shift import IN_PLACE, Offset, moved
 from service.serving.threads import give_way
 from service.store.card import Input
 
+Picture = bytes | NDArray[np.uint8]  # a file, or pixels as the head takes them
+
 
 @dataclass(frozen=True)
 class Stages:
@@ -72,7 +74,7 @@ class Classifier:
 
     async def classify(
         self,
-        images: Sequence[bytes],
+        images: Sequence[Picture],
         heads: Sequence[LoadedHead],
         deadline: Deadline,
         offsets: Sequence[Offset] = (IN_PLACE,),
@@ -100,8 +102,12 @@ class Classifier:
         try:
             waiting = [asyncio.wrap_future(job.done) for job in everything]
             budget = PixelBudget(images, self._max_image_pixels)
-            for index, (data, of_image) in enumerate(zip(images, jobs, strict=True)):
-                self._decoders.submit(self._decode, index, data, of_image, partial(budget.spend, index))
+            for index, (picture, of_image) in enumerate(zip(images, jobs, strict=True)):
+                spend = partial(budget.spend, index)
+                if isinstance(picture, bytes):
+                    self._decoders.submit(self._prepare, index, picture, of_image, spend)
+                else:
+                    self._prepare(index, picture, of_image, spend)
             async with asyncio.timeout(deadline.left_s()):
                 answers = await asyncio.gather(*waiting)
         except TimeoutError as exc:
@@ -118,7 +124,7 @@ class Classifier:
         )
 
     async def explain(
-        self, images: Sequence[bytes], head: LoadedHead, deadline: Deadline, index: int | None
+        self, images: Sequence[Picture], head: LoadedHead, deadline: Deadline, index: int | None
     ) -> Explanations:
         """The evidence of one head for one class in every image; None is the likeliest of each.
 
@@ -144,8 +150,10 @@ class Classifier:
         self.batcher.close()
         self._decoders.shutdown(cancel_futures=True)
 
-    def _decode(self, index: int, data: bytes, jobs: Sequence[Job], spend: image.Spend) -> None:
-        """Runs in the pool: decodes once per distinct input, and queues the jobs of one image."""
+    def _prepare(
+        self, index: int, picture: Picture, jobs: Sequence[Job], spend: image.Spend
+    ) -> None:
+        """Decodes once per distinct input, and queues the jobs of one image. Files: in the pool."""
         by_input: dict[Input, list[Job]] = {}
         for job in jobs:
             by_input.setdefault(job.backbone.input, []).append(job)
@@ -155,7 +163,7 @@ class Classifier:
                 continue
             started = time.perf_counter()
             try:
-                pixels = image.decode(data, spec, self._max_image_pixels, spend)
+                pixels = image.pixels_of(picture, spec, self._max_image_pixels, spend)
             except Exception as exc:
                 if isinstance(exc, ImageError):
                     exc.index = index

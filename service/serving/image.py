@@ -67,6 +67,17 @@ UPRIGHT: dict[object, Transpose] = {
 Spend = Callable[[int], None]
 
 
+def pixels_of(
+    picture: bytes | NDArray[np.uint8], spec: Input, max_pixels: int, spend: Spend
+) -> NDArray[np.uint8]:
+    """Those of a file, or those given. Raises NotAnImage for another shape, and what `decode` does."""
+    if isinstance(picture, bytes):
+        return decode(picture, spec, max_pixels, spend)
+    if picture.shape != (shape := (spec.height, spec.width, 3)):
+        raise NotAnImage(f"pixels of shape {list(picture.shape)} are not the {list(shape)} of the head.")
+    return picture
+
+
 def decode(
     data: bytes, spec: Input, max_pixels: int, spend: Spend = lambda _: None
 ) -> NDArray[np.uint8]:

@@ -36,6 +36,15 @@ def test_routes_and_methods_that_do_not_exist_are_problems_too(client):
     assert response.headers["content-type"] == "application/problem+json"
 
 
+def test_clients_of_other_servers_are_told_400_where_ours_are_told_422():
+    for row in problems.TABLE.values():
+        told = {row.status_for(is_foreign) for is_foreign in (False, True)}
+        assert told in ({row.status}, {422, 400})
+    foreign = problems.documented(*problems.TABLE.keys() - {errors.CannotExplain}, is_foreign=True)
+    assert 400 in foreign
+    assert 422 not in foreign
+
+
 def test_a_failing_engine_is_500_without_its_inner_life(connect):
     client = connect(fake_heads(head("gap", BrokenHead()), head("flatten")))
     response = client.post("/predict", content=picture())

@@ -1,6 +1,6 @@
 """`make bench`: measures the figures of the README's table on this machine, and prints that table.
 
-usage: PYTHONPATH=tests python -m bench [serve|look|lab|all] [ROUNDS]    (default: all 10)
+usage: PYTHONPATH=tests python -m bench [serve|look|protocols|lab|all] [ROUNDS]    (default: all 10)
 
 Whatever is compared is measured in turns within each round, so that a machine that drifts or is busy
 moves both sides of a ratio alike; the table has the median of the rounds.
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from bench import look, picture, stores
+from bench import look, picture, protocols, stores
 from bench.figures import Figures
 from bench.measure import InProcess, load, report, seconds_to_ready
 from process import resident_mb, serving
@@ -20,6 +20,7 @@ from process import resident_mb, serving
 from service.benchmark import machine
 from service.progress import track
 
+PARTS = ("serve", "look", "protocols", "lab")
 ROUNDS = 10
 STARTS = 7
 CLIENTS = 16
@@ -29,7 +30,7 @@ FOLDER = Path(sys.prefix)
 
 def main() -> None:
     parser = argparse.ArgumentParser("bench")
-    parser.add_argument("part", nargs="?", choices=("all", "serve", "look", "lab"), default="all")
+    parser.add_argument("part", nargs="?", choices=("all", *PARTS), default="all")
     parser.add_argument("rounds", nargs="?", type=int, default=ROUNDS)
     asked = parser.parse_args()
     figures = Figures()
@@ -40,6 +41,8 @@ def main() -> None:
             served(figures, asked.rounds, body)
         if asked.part in ("all", "look"):
             look.measure(figures, FOLDER, asked.rounds, body)
+        if asked.part in ("all", "protocols"):
+            protocols.measure(figures, FOLDER, asked.rounds, body)
     if asked.part in ("all", "lab"):
         from bench import lab  # TensorFlow is in it, and would be beside what is measured above
 

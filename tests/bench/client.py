@@ -1,6 +1,6 @@
 """Load, in a process of its own: clients that each send the next request when the last is answered.
 
-usage: client.py SECONDS CLIENTS BODY URL [URL ...]    (clients take the URLs in turn)
+usage: client.py SECONDS CLIENTS BODY HEADERS URL [URL ...]    (clients take the URLs in turn)
 
 Prints, as JSON, one list a request: when it was answered, in seconds; its latency, and the server's
 decode, queue, inference and total, in milliseconds. Raw sockets, so that the client's own work is small
@@ -22,11 +22,11 @@ TIMEOUT_S = 30
 
 def main() -> None:
     seconds, clients, body = float(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]).read_bytes()
-    urls = sys.argv[4:]
+    headers, urls = json.loads(sys.argv[4]), sys.argv[5:]
     end = time.perf_counter() + seconds
     answered: list[list[float]] = []
     threads = [
-        threading.Thread(target=send, args=(urls[number % len(urls)], body, end, answered))
+        threading.Thread(target=send, args=(urls[number % len(urls)], body, headers, end, answered))
         for number in range(clients)
     ]
     for thread in threads:
@@ -37,21 +37,24 @@ def main() -> None:
     print(json.dumps(answered))
 
 
-def send(url: str, body: bytes, end: float, answered: list[list[float]]) -> None:
+def send(
+    url: str, body: bytes, headers: dict[str, str], end: float, answered: list[list[float]]
+) -> None:
     """One client: requests until `end`; one that ends later does not count."""
     target = urlsplit(url)
     head = f"POST {target.path}?{target.query} HTTP/1.1\r\nHost: {target.netloc}\r\n"
-    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    request = f"{head}{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
     with socket.create_connection((target.hostname, target.port), TIMEOUT_S) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while True:
             started = time.perf_counter()
             connection.sendall(request)
-            headers = receive(connection)
+            told = receive(connection)
             finished = time.perf_counter()
             if finished > end:
                 return
-            timing = dict(re.findall(r"(\w+);dur=([\d.]+)", headers))
+            timing = dict(re.findall(r"(\w+);dur=([\d.]+)", told))
             stages_ms = (float(timing[stage]) for stage in STAGES)
             answered.append([finished, 1e3 * (finished - started), *stages_ms])
 

@@ -4,9 +4,10 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import numpy as np
@@ -48,9 +49,16 @@ class Load:
         return float(np.median(self.latency - self.decode - self.inference))
 
 
-def load(urls: Sequence[str], clients: int, seconds: float, body: Path) -> Load:
+def load(
+    urls: Sequence[str],
+    clients: int,
+    seconds: float,
+    body: Path,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Load:
     """Closed-loop clients in a process of their own; the first second is left out."""
-    command = [sys.executable, CLIENT, str(seconds + SETTLING_S), str(clients), body, *urls]
+    command = [sys.executable, CLIENT, str(seconds + SETTLING_S), str(clients), body]
+    command += [json.dumps(dict(headers)), *urls]
     done = subprocess.run(command, capture_output=True, timeout=seconds + 60, check=True)
     answers = np.array(json.loads(done.stdout))
     return Load(*answers[answers[:, 0] > answers[:, 0].max() - seconds].T)

@@ -110,6 +110,33 @@ def test_a_bad_image_is_named_by_its_index(new_classifier, index, bad, error):
     assert str(refused.value).startswith(f"Image {index}: ")
 
 
+def pixels(colour, size=(8, 8)):
+    return np.full((*size, 3), COLOURS[colour], np.uint8)
+
+
+def test_pixels_are_answered_in_their_order_among_files(new_classifier):
+    images = [pixels("green"), picture("red"), pixels("blue")]
+    classified = asyncio.run(classify(new_classifier(), images, head("gap")))
+    assert told(classified) == [{"gap": "green"}, {"gap": "red"}, {"gap": "blue"}]
+
+
+def test_pixels_do_not_wait_for_a_decoder(new_classifier):
+    classifier, held = new_classifier(decode_threads=1), threading.Event()
+    classifier._decoders.submit(held.wait, PATIENCE_S)
+    try:
+        classified = asyncio.run(classify(classifier, [pixels("blue")], head("gap"), timeout_s=5))
+    finally:
+        held.set()
+    assert told(classified) == [{"gap": "blue"}]
+
+
+@pytest.mark.parametrize("bad", [pixels("red", (8, 9)), pixels("red")[..., :1], pixels("red")[0]])
+def test_pixels_of_another_shape_than_the_head_takes_are_refused(new_classifier, bad):
+    with pytest.raises(NotAnImage) as refused:
+        asyncio.run(classify(new_classifier(), [pixels("red"), bad], head("gap")))
+    assert refused.value.index == 1
+
+
 def test_a_bad_image_fails_its_own_request_only(new_classifier):
     classifier, base = new_classifier(), backbone(HeldBackbone())
     gap = head("gap", on=base)

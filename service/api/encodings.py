@@ -1,0 +1,26 @@
+"""Compressed bodies, undone with the limit of a body's size on what comes out."""
+
+import zlib
+
+from service.errors import BadParameter, BodyTooLarge
+
+WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's wbits, which tell its containers apart
+
+
+def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """What a body of that Content-Encoding holds; never more than one byte too much is made of it.
+
+    Raises BodyTooLarge, and BadParameter for other encodings and for what is not one whole stream.
+    """
+    if encoding not in WINDOWS:
+        raise BadParameter(f"Content-Encoding: {encoding!r} is neither gzip nor deflate.")
+    stream = zlib.decompressobj(WINDOWS[encoding])
+    try:
+        content = stream.decompress(body, max_bytes + 1)
+    except zlib.error as exc:
+        raise BadParameter(f"The body is not {encoding}.") from exc
+    if len(content) > max_bytes:
+        raise BodyTooLarge(max_bytes)
+    if stream.unused_data or not stream.eof:
+        raise BadParameter(f"The body is not one whole stream of {encoding}.")
+    return content

@@ -1,0 +1,48 @@
+"""What a head takes and gives in the words of other servers' protocols, and numbers as pixels."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import BadParameter
+from service.serving.loading import LoadedHead
+
+PIXELS: Final = "pixels"
+FILES: Final = "image_bytes"
+PROBABILITIES: Final = "probabilities"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Data types are Open Inference Protocol's; -1 in a shape is any number."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+def inputs_of(head: LoadedHead) -> tuple[Tensor, Tensor]:
+    """The two inputs of a head: a request has one of them."""
+    spec = head.card.input
+    return Tensor(PIXELS, "UINT8", (-1, spec.height, spec.width, 3)), Tensor(FILES, "BYTES", (-1,))
+
+
+def output_of(head: LoadedHead) -> Tensor:
+    """Its one output."""
+    return Tensor(PROBABILITIES, "FP32", (-1, len(head.card.labels)))
+
+
+def to_pixels(numbers: list[Any]) -> NDArray[np.uint8]:
+    """Numbers of JSON, nested or flat. Raises BadParameter unless all are whole and from 0 to 255."""
+    try:
+        given = np.asarray(numbers)
+    except ValueError as exc:  # rows of different lengths, or too many levels of them
+        raise BadParameter("pixels: the rows differ in length.") from exc
+    if given.dtype.kind not in "iuf" or not ((given >= 0) & (given <= 255)).all():  # noqa: PLR2004
+        raise BadParameter("pixels: not all are numbers from 0 to 255.")
+    pixels = given.astype(np.uint8)
+    if (pixels != given).any():
+        raise BadParameter("pixels: not all are whole numbers.")
+    return pixels

@@ -1,0 +1,77 @@
+"""TensorFlow Serving's REST API over HTTP."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request
+
+from service import errors
+from service.api.call import InCall, parsed
+from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
+from service.api.request_images import validated
+from service.api.room import InRoom, Room, needs_key
+from service.api.v1 import messages
+from service.api.versions import head_of, with_and_without
+from service.serving.classifier import Picture
+from service.serving.heads import HeadStatus
+
+BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PredictRequest"}}},
+}
+
+router = APIRouter(tags=["v1"], dependencies=[Depends(needs_key)])
+
+
+@with_and_without(
+    router.post,
+    "/v1/models/{head}:predict",
+    responses=FOREIGN_FAILURES,
+    openapi_extra={"requestBody": BODY},
+)
+async def v1_predict(call: InCall) -> messages.Predictions | messages.Outputs:
+    """Probabilities of each image by one head, in the form of the request: by rows, or as a column."""
+    head, limit = head_of(call.request), call.room.limits.max_images_per_request
+    body = await call.body()
+    is_column, pictures = await parsed(len(body), _read, body, limit)
+    done, _ = await call.run(lambda deadline: call.room.classifier.classify(pictures, [head], deadline))
+    table = [of_image[head.card.head].tolist() for of_image in done.images]
+    return messages.Outputs(outputs=table) if is_column else messages.Predictions(predictions=table)
+
+
+@with_and_without(router.get, "/v1/models/{head}/metadata", responses=ABOUT_A_HEAD)
+async def v1_metadata(request: Request) -> dict[str, Any]:
+    """The signature of a head: its inputs and its output."""
+    return messages.metadata(head_of(request))
+
+
+@router.get("/v1/models/{head}", responses=ABOUT_A_HEAD)
+async def v1_status(room: InRoom, head: str) -> messages.ModelStatus:
+    """The versions of a head, and whether they are loaded."""
+    return messages.model_status(_status(room, head))
+
+
+@router.get("/v1/models/{head}/versions/{version}", responses=ABOUT_A_HEAD)
+async def v1_status_of_version(
+    room: InRoom, head: str, version: Annotated[int, Path(ge=1)]
+) -> messages.ModelStatus:
+    """The same of one version."""
+    status = _status(room, head)
+    told = [
+        one for one in messages.model_status(status).model_version_status if one.version == str(version)
+    ]
+    if not told:
+        raise errors.UnknownVersion(head, version, sorted(status.loaded))
+    return messages.ModelStatus(model_version_status=told)
+
+
+def _read(body: bytes, max_images: int) -> tuple[bool, list[Picture]]:
+    """Whether they come as a column, and the pictures."""
+    request = validated(messages.PredictRequest, body)
+    return request.instances is None, request.pictures(max_images)
+
+
+def _status(room: Room, head: str) -> HeadStatus:
+    room.engine_name()  # not ready yet is another answer than an unknown head
+    if head not in (statuses := room.heads.statuses):
+        raise errors.UnknownHead(head, sorted(statuses))
+    return statuses[head]
