@@ -11,8 +11,8 @@ import json
 import re
 import socket
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,14 +25,13 @@ def main() -> None:
     headers, urls = json.loads(sys.argv[4]), sys.argv[5:]
     end = time.perf_counter() + seconds
     answered: list[list[float]] = []
-    threads = [
-        threading.Thread(target=send, args=(urls[number % len(urls)], body, headers, end, answered))
-        for number in range(clients)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(clients) as pool:
+        sending = [
+            pool.submit(send, urls[number % len(urls)], body, headers, end, answered)
+            for number in range(clients)
+        ]
+    for client in sending:  # one that failed would leave the others a server that has less to do
+        client.result()
     assert answered, "no request was answered"
     print(json.dumps(answered))
 
@@ -67,7 +66,7 @@ def receive(connection: socket.socket) -> str:
     headers, _, rest = data.partition(b"\r\n\r\n")
     text = headers.decode().lower()
     assert text.startswith("http/1.1 200"), text
-    left = int(re.search(r"content-length: (\d+)", text)[1]) - len(rest)
+    left = int(re.search(r"\ncontent-length: (\d+)", text)[1]) - len(rest)
     while left > 0:
         left -= len(connection.recv(left)) or sys.exit("the server hung up")
     return text
