@@ -1,4 +1,5 @@
 import gzip
+import tracemalloc
 import zlib
 
 import pytest
@@ -26,7 +27,17 @@ def test_the_limit_is_on_what_comes_out(encoding):
         decompress(body, encoding, 999)
 
 
-def test_a_bomb_is_refused_without_being_inflated(connect):
+def test_a_bomb_is_refused_without_being_inflated():
+    bomb = gzip.compress(bytes(50_000_000))
+    tracemalloc.start()
+    with pytest.raises(BodyTooLarge):
+        decompress(bomb, "gzip", 100_000)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1_000_000
+
+
+def test_a_bomb_is_413_on_every_route(connect):
     bomb = gzip.compress(bytes(50_000_000))
     client = connect(max_body_bytes=100_000)
     assert len(bomb) < 100_000
