@@ -118,7 +118,10 @@ def create_app(
     if settings.page:
         app.include_router(page.router())
     problems.install(app)
-    app.add_middleware(Gate, room=room, routes=[*predict.router.routes, *explain.router.routes])
+    computing = (predict, explain, v1, v2)
+    app.add_middleware(
+        Gate, room=room, routes=[route for topic in computing for route in topic.router.routes]
+    )
     app.add_middleware(Observe, metrics=metrics)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app

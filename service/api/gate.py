@@ -27,16 +27,18 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes on what there is room for, what is for another route, and what has no key."""
         app = self._app
-        if scope["type"] == "http" and self._room.classifier.batcher.pending and self._is_ours(scope):
+        if self._room.classifier.batcher.pending and self._is_ours(scope):
             limit_s = self._room.limits.request_timeout_s
             try:
                 self._room.classifier.batcher.check(1, Deadline.after(limit_s))
             except TooBusy as exc:
-                app = problems.answer(exc)
+                app = problems.answer(exc, problems.is_foreign(scope))
         await app(scope, receive, send)
 
     def _is_ours(self, scope: Scope) -> bool:
         """Whether it is for one of the routes, and would be let in. Names the route, as routing does."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return False
         for route in self._routes:
             if route.matches(scope)[0] is Match.FULL:
                 scope["route"] = route

@@ -15,6 +15,7 @@ from service import errors
 from service.api.reasons import fit_to_tell
 
 MEDIA_TYPE = "application/problem+json"
+FOREIGN_MEDIA_TYPE = "application/json"  # KServe's client reads `error` from nothing else
 INTERNAL = "internal"
 
 
@@ -59,7 +60,7 @@ BODY_ERRORS = (errors.NoImages, errors.TooManyImages, errors.BodyTooLarge, error
 HEAD_ERRORS = (errors.UnknownHead, errors.UnknownVersion, errors.HeadUnavailable, errors.NotReady)
 ENGINE_ERRORS = (errors.TooBusy, errors.DeadlineExceeded, errors.EngineFailed)
 
-FOREIGN = ("/v1", "/v2")  # routes of other servers' protocols
+FOREIGN = ("/v1/", "/v2/")  # routes of other servers' protocols
 
 # the client is in the middle of a body that nobody will read
 CLOSING = (errors.BodyTooLarge, errors.BodyTooSlow)
@@ -68,10 +69,8 @@ CLOSING = (errors.BodyTooLarge, errors.BodyTooSlow)
 class ProblemResponse(JSONResponse):
     """A problem document. It leaves its kind in the request's state: the outermost layer counts it."""
 
-    media_type = MEDIA_TYPE
-
-    def __init__(self, kind: str, content: dict[str, object], status: int) -> None:
-        super().__init__(content, status)
+    def __init__(self, kind: str, content: dict[str, object], status: int, is_foreign: bool) -> None:
+        super().__init__(content, status, media_type=_media_type(is_foreign))
         self._kind = kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,12 +88,14 @@ def documented(
         row = TABLE[leaf]
         titles.setdefault(row.status_for(is_foreign), []).append(row.title)
     return {
-        status: {"description": " / ".join(titles[status]), "content": {MEDIA_TYPE: schema}}
+        status: {"description": " / ".join(titles[status]), "content": {_media_type(is_foreign): schema}}
         for status in sorted(titles)
     }
 
 
-def respond(status: int, kind: str, title: str, detail: str, **more: object) -> JSONResponse:
+def respond(
+    status: int, kind: str, title: str, detail: str, is_foreign: bool = False, **more: object
+) -> JSONResponse:
     """A problem document; `kind` ends its type."""
     content = {
         "type": f"urn:resnet-heads:problem:{kind}",
@@ -103,7 +104,7 @@ def respond(status: int, kind: str, title: str, detail: str, **more: object) -> 
         "detail": detail,
         "error": detail,
     }
-    return ProblemResponse(kind, content | more, status)
+    return ProblemResponse(kind, content | more, status, is_foreign)
 
 
 def answer(exc: errors.RequestError, is_foreign: bool = False) -> JSONResponse:
@@ -111,7 +112,8 @@ def answer(exc: errors.RequestError, is_foreign: bool = False) -> JSONResponse:
     row = TABLE[type(exc)]
     more = {"image": exc.index} if isinstance(exc, errors.ImageError) else {}
     detail = fit_to_tell(str(exc))
-    response = respond(row.status_for(is_foreign), _kind(type(exc)), row.title, detail, **more)
+    status = row.status_for(is_foreign)
+    response = respond(status, _kind(type(exc)), row.title, detail, is_foreign, **more)
     if isinstance(exc, errors.TooBusy):
         response.headers["Retry-After"] = str(exc.retry_after_s)
     if isinstance(exc, errors.NotAuthorized):
@@ -138,7 +140,7 @@ def install(app: FastAPI) -> None:
 
 async def _request_error(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, errors.RequestError)  # noqa: S101 (narrows the handler's declared type)
-    return answer(exc, request.scope["route"].path.startswith(FOREIGN))
+    return answer(exc, is_foreign(request.scope))
 
 
 async def _validation_error(request: Request, exc: Exception) -> JSONResponse:
@@ -151,11 +153,20 @@ async def _http_exception(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)  # noqa: S101 (narrows the handler's declared type)
     detail = str(exc.detail)
     kind = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "-")  # few, whatever the detail
-    response = respond(exc.status_code, kind, detail, detail)
+    response = respond(exc.status_code, kind, detail, detail, is_foreign(request.scope))
     response.headers.update(exc.headers or {})
     if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods(request)):
         response.headers["Allow"] = ", ".join(methods)
     return response
+
+
+def is_foreign(scope: Scope) -> bool:
+    """Whether a request is for a route of another server's protocol."""
+    return str(getattr(scope.get("route"), "path", scope["path"])).startswith(FOREIGN)
+
+
+def _media_type(is_foreign: bool) -> str:
+    return FOREIGN_MEDIA_TYPE if is_foreign else MEDIA_TYPE
 
 
 def _methods(request: Request) -> list[str]:

@@ -150,9 +150,7 @@ class Classifier:
         self.batcher.close()
         self._decoders.shutdown(cancel_futures=True)
 
-    def _prepare(
-        self, index: int, picture: Picture, jobs: Sequence[Job], spend: image.Spend
-    ) -> None:
+    def _prepare(self, index: int, picture: Picture, jobs: Sequence[Job], spend: image.Spend) -> None:
         """Decodes once per distinct input, and queues the jobs of one image. Files: in the pool."""
         by_input: dict[Input, list[Job]] = {}
         for job in jobs:

@@ -14,7 +14,7 @@ from service.settings import Settings
 
 SEATS = 2
 KEY = {"X-API-Key": "k"}
-ROUTES = ("/predict", "/compare", "/explain", "/shift")
+ROUTES = ("/predict", "/compare", "/explain", "/shift", "/v2/models/gap/infer", "/v1/models/gap:predict")
 
 
 @pytest.fixture
@@ -73,6 +73,7 @@ def test_other_routes_answer(full):
     with httpx.Client(base_url=full, headers=KEY) as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/heads").status_code == 200
+        assert client.get("/v2/models/gap").status_code == 200
         assert client.get("/predict").status_code == 405
         assert client.post("/nowhere").status_code == 404
 

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from service.api.reasons import fit_to_tell
 from service.api.request_images import from_base64
 from service.api.tensors import FILES, PIXELS, Tensor, inputs_of, output_of, to_pixels
 from service.errors import BadParameter, NoImages, TooManyImages
@@ -84,7 +85,10 @@ def _picture(index: int, value: Any) -> Picture:  # noqa: ANN401 (any JSON)
 
 def model_status(status: HeadStatus) -> ModelStatus:
     """What is told of a head's versions."""
-    told = {number: ("END", "FAILED_PRECONDITION", why) for number, why in status.failures.items()}
+    told = {
+        number: ("END", "FAILED_PRECONDITION", fit_to_tell(why))
+        for number, why in status.failures.items()
+    }
     told |= dict.fromkeys(status.loaded, ("AVAILABLE", "OK", ""))
     versions = [
         VersionStatus(version=str(number), state=state, status=Cause(error_code=code, error_message=why))
