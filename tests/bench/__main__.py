@@ -1,6 +1,6 @@
 """`make bench`: measures the figures of the README's table on this machine, and prints that table.
 
-usage: PYTHONPATH=tests python -m bench [serve|look|protocols|lab|all] [ROUNDS]    (default: all 10)
+usage: PYTHONPATH=tests python -m bench [serve|look|fleet|protocols|lab|all] [ROUNDS]   (default: all 10)
 
 Whatever is compared is measured in turns within each round, so that a machine that drifts or is busy
 moves both sides of a ratio alike; the table has the median of the rounds.
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from bench import look, picture, protocols, stores
+from bench import fleet, look, picture, protocols, stores
 from bench.figures import Figures
 from bench.measure import InProcess, load, report, seconds_to_ready
 from process import resident_mb, serving
@@ -20,7 +20,7 @@ from process import resident_mb, serving
 from service.benchmark import machine
 from service.progress import track
 
-PARTS = ("serve", "look", "protocols", "lab")
+PARTS = ("serve", "look", "fleet", "protocols", "lab")
 ROUNDS = 10
 STARTS = 7
 CLIENTS = 16
@@ -41,6 +41,8 @@ def main() -> None:
             served(figures, asked.rounds, body)
         if asked.part in ("all", "look"):
             look.measure(figures, FOLDER, asked.rounds, body)
+        if asked.part in ("all", "fleet"):
+            fleet.measure(figures, FOLDER, asked.rounds, body)
         if asked.part in ("all", "protocols"):
             protocols.measure(figures, FOLDER, asked.rounds, body)
     if asked.part in ("all", "lab"):

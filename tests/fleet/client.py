@@ -63,7 +63,7 @@ class Client:
             writer.close()
         else:
             self._idle.append((reader, writer))
-        told = {"status": status, "answer": answer[:300].decode(errors="replace")}
+        told = {"status": status, "answer": answer[:1000].decode(errors="replace")}
         return told | {"retry_after": int(headers["retry-after"])} if status == REFUSED else told
 
     async def _connection(self) -> Connection:

@@ -25,7 +25,7 @@ def test_a_flood_is_refused_and_the_rest_is_served(store, tmp_path, ledger):
     with replicas(store, 1, cores=True) as (server,):
         found = overload(server, body, SECONDS)
     remark = f"goodput {found.goodput_per_s / found.peak_per_s:.2f} of peak, obeyed {found.obeyed:.1%}"
-    ledger.add(found.flood, remark)
+    ledger.add(found.flood.statuses(), remark)
     statuses = found.flood.statuses()
     assert found.flood.failed() == []
     assert found.goodput_per_s >= 0.75 * found.peak_per_s

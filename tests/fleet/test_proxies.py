@@ -38,7 +38,7 @@ def test_a_rolling_restart_fails_no_request(small_store, proxy, small_picture, l
             if number + 1 >= min(ROUNDS) and answered > ROLLED:
                 break
         under_way.end()
-    ledger.add(under_way, f"{2 * (number + 1)} restarts")
+    ledger.add(under_way.statuses(), f"{2 * (number + 1)} restarts")
     assert under_way.failed() == []
     assert under_way.statuses()[200] >= ROLLED
 
@@ -55,7 +55,7 @@ def test_a_kill_loses_at_most_what_was_in_work(small_store, proxy, small_picture
         time.sleep(3)
         under_way.end()
     failed = under_way.failed()
-    ledger.add(under_way, f"{len(failed)} lost of at most {CLIENTS} in work")
+    ledger.add(under_way.statuses(), f"{len(failed)} lost of at most {CLIENTS} in work")
     assert len(failed) <= CLIENTS
     assert all(one["due"] <= killed for one in failed), "it was asked after it had died"
     assert all(one["status"] in (0, 502) for one in failed)
@@ -67,7 +67,7 @@ def test_a_replica_that_refuses_stays_in(small_store, proxy, small_picture, ledg
     with replicas(small_store, 2, *full) as servers, proxy(ports(servers)) as url:
         with load(f"{url}/predict", small_picture, clients=2 * CLIENTS, seconds=3) as flood:
             flood.wait()
-        ledger.add(flood)
+        ledger.add(flood.statuses())
         assert flood.failed() == []
         assert flood.statuses()[429] > 100
         told = [(one.counted(200), one.counted(429)) for one in servers]
@@ -98,7 +98,7 @@ def test_idle_connections_give_no_502(small_store, proxy, small_picture, ledger)
         load(f"{url}/predict", small_picture, **idle) as under_way,
     ):
         under_way.wait()
-    ledger.add(under_way, "a pause of 1 s before each")
+    ledger.add(under_way.statuses(), "a pause of 1 s before each")
     assert under_way.failed() == []
     assert len(under_way.sent) >= 2000
 
