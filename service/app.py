@@ -33,6 +33,7 @@ from service.serving.engines import Engine, choose_engine, open_engine
 from service.serving.heads import Heads
 from service.serving.rebuild import compile_in_child
 from service.serving.threads import available_cores
+from service.serving.turn import Turn
 from service.settings import Settings
 from service.store.layout import Store, default_cache
 
@@ -54,6 +55,7 @@ def create_app(
     Heads load after start-up, in a thread: the process answers /healthz meanwhile.
     """
     threads = settings.threads or available_cores()
+    turn = Turn()
     loaded = heads_ or Heads(
         open_store(settings),
         lambda: _open(settings, threads),
@@ -61,6 +63,7 @@ def create_app(
         compile_in_child,
         kept_versions=settings.kept_versions,
         pinned=settings.pinned,
+        turn=turn,
     )
     decode_threads = settings.decode_threads or max(1, threads // 2)
     metrics = Metrics(
@@ -73,7 +76,11 @@ def create_app(
         )
     )
     batcher = Batcher(
-        settings.max_batch_size, settings.max_queued_images, metrics.observe_batch, settings.max_wait_s
+        settings.max_batch_size,
+        settings.max_queued_images,
+        metrics.observe_batch,
+        settings.max_wait_s,
+        turn,
     )
     classifier = Classifier(loaded, batcher, decode_threads, settings.max_image_pixels)
 

@@ -25,6 +25,7 @@ from service.serving.admission import Admission
 from service.serving.deadline import Deadline
 from service.serving.loading import LoadedBackbone, LoadedHead, batch_sizes
 from service.serving.shift import IN_PLACE, Offset
+from service.serving.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +103,12 @@ class Batcher:
         max_queued_images: int,
         on_batch: OnBatch = lambda *_: None,
         max_wait_s: float = float("inf"),
+        turn: Turn | None = None,
     ) -> None:
         self._batch_sizes = batch_sizes(max_batch_size)
         self._admission = Admission(max_queued_images, max_wait_s)
         self._on_batch = on_batch
+        self._turn = turn or Turn()
         self._queues: OrderedDict[LoadedBackbone, list[Job]] = OrderedDict()
         self._unanswered: set[Future[Answer]] = set()
         self._numbers = itertools.count()
@@ -183,9 +186,10 @@ class Batcher:
             return [job for job in wanted[:taken] if job.done.set_running_or_notify_cancel()]
 
     def _execute(self, batch: Sequence[Job]) -> None:
-        started = time.perf_counter()
         try:
-            answers = _compute(batch)
+            with self._turn:
+                started = time.perf_counter()
+                answers = _compute(batch)
         except Exception as exc:
             log.exception("a batch of %d failed", len(batch), extra=_asked_by(batch))
             for job in batch:

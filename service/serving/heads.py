@@ -19,6 +19,7 @@ from service.errors import (
 )
 from service.serving.engines import Engine, EngineName
 from service.serving.loading import LoadedHead, Loader, Rebuild
+from service.serving.turn import Turn
 from service.store.layout import Stamp, Store
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Heads:
         *,
         kept_versions: int = 1,
         pinned: Mapping[str, int] | None = None,
+        turn: Turn | None = None,
     ) -> None:
         self._store = store
         self._open_engine = open_engine
@@ -78,6 +80,7 @@ class Heads:
         self._rebuild = rebuild
         self._kept_versions = kept_versions
         self._pinned = pinned or {}
+        self._turn = turn or Turn()
         self._loader: Loader | None = None
         self._tried: dict[tuple[str, int], Tried] = {}
         self.statuses: dict[str, HeadStatus] = {}
@@ -89,7 +92,7 @@ class Heads:
         """Opens the newest good versions of each head; nothing is served before all are tried."""
         try:
             engine = self._open_engine()
-            self._loader = Loader(self._store, engine, self._max_batch_size, self._rebuild)
+            self._loader = Loader(self._store, engine, self._max_batch_size, self._rebuild, self._turn)
             statuses = {head: self._load_head(self._loader, head) for head in self._store.heads()}
             self.engine_name, self.statuses = engine.name, statuses
         except Exception as exc:

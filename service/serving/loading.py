@@ -10,6 +10,7 @@ import numpy as np
 from service.errors import GoldenCheckFailed, ImageError
 from service.serving import image
 from service.serving.engines import BackboneNetwork, Engine, EngineName, HeadNetwork, Network
+from service.serving.turn import Turn
 from service.store.card import Card, Input
 from service.store.layout import NotCompiled, Store
 
@@ -42,8 +43,11 @@ class LoadedHead:
 class Loader:
     """Opens versions of one store on one engine. Used by one thread at a time."""
 
-    def __init__(self, store: Store, engine: Engine, max_batch_size: int, rebuild: Rebuild) -> None:
+    def __init__(
+        self, store: Store, engine: Engine, max_batch_size: int, rebuild: Rebuild, turn: Turn
+    ) -> None:
         self.engine = engine
+        self._turn = turn
         self._store = store
         self._max_batch_size = max_batch_size
         self._rebuild = rebuild
@@ -58,13 +62,13 @@ class Loader:
         )
         network = self.engine.open_head(self._find(card, self._store.head_of))
         loaded = LoadedHead(card, backbone, network)
-        check_golden(loaded)
+        check_golden(loaded, self._turn)
         if key not in self._backbones:
             pixels = (card.input.height, card.input.width, 3)
-            warm(backbone.network, batch_sizes(self._max_batch_size), pixels, np.uint8)
+            warm(backbone.network, batch_sizes(self._max_batch_size), pixels, np.uint8, self._turn)
             self._backbones[key] = backbone
         rows = range(1, self._max_batch_size + 1)  # of a batch that other heads share
-        warm(loaded.network, rows, card.backbone.feature_shape, np.float32)
+        warm(loaded.network, rows, card.backbone.feature_shape, np.float32, self._turn)
         return loaded
 
     def keep(self, heads: Iterable[LoadedHead]) -> None:
@@ -81,7 +85,7 @@ class Loader:
             return find(card, self.engine.name)
 
 
-def check_golden(head: LoadedHead) -> None:
+def check_golden(head: LoadedHead, turn: Turn) -> None:
     """Raises GoldenCheckFailed when the golden image's probabilities are not the recorded ones."""
     golden = head.card.golden
     try:
@@ -89,7 +93,9 @@ def check_golden(head: LoadedHead) -> None:
     except ImageError as exc:
         raise GoldenCheckFailed(f"its image cannot be read: {exc.reason}") from exc
     backbone = head.backbone.network.another()  # other heads may be serving with this one
-    answer = head.network(backbone(pixels[np.newaxis]))[0]
+    with turn:
+        answer = head.network(backbone(pixels[np.newaxis]))[0]
+    turn.let_others()
     expected = np.asarray(golden.probabilities)
     if answer.shape != expected.shape:
         raise GoldenCheckFailed(f"{answer.size} probabilities for {expected.size} labels.")
@@ -110,8 +116,14 @@ def batch_sizes(largest: int) -> list[int]:
 
 
 def warm(
-    network: Network, sizes: Iterable[int], shape: tuple[int, ...], dtype: type[np.generic]
+    network: Network,
+    sizes: Iterable[int],
+    shape: tuple[int, ...],
+    dtype: type[np.generic],
+    turn: Turn,
 ) -> None:
     """Calls a network once with every batch size it will meet: the first call of each is slow."""
     for size in sizes:
-        network(np.zeros((size, *shape), dtype))
+        with turn:
+            network(np.zeros((size, *shape), dtype))
+        turn.let_others()

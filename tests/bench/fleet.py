@@ -23,7 +23,7 @@ from service.store.publish import publish_version, staged
 FLOOD_S = 60
 FLOODS = 3
 CLIENTS = 16
-SWAP_CLIENTS = 4
+SWAP_CLIENTS = 8
 BEFORE_S = 10.0
 FLAGS = ("--listen-when-ready", "true")
 
@@ -87,12 +87,13 @@ def swapped(figures: Figures, demo: Store, other: Store, body: Path) -> None:
             done = time.monotonic()
             time.sleep(1)
             under_way.end()
-    assert under_way.failed() == under_way.of(429) == []
+    assert under_way.failed() == []
     assert are_whole(under_way), "an answer of two versions"
     before = latencies_s(under_way.of(200, published - BEFORE_S + 2, published - 1))
     during = latencies_s(under_way.of(200, published - before.max(), done))
     ratio = np.percentile(during, 99) / np.percentile(before, 99)
     figures.add(ratio, "p99 while a version with another backbone takes over / before", at_most=2)
+    figures.add(len(under_way.of(429)), "requests refused meanwhile", at_most=0)
 
 
 def serves(url: str) -> int:

@@ -9,6 +9,7 @@ from fakes import PATIENCE_S, FakeEngine, publish, publish_network
 
 from service.errors import UnknownHead, UnknownVersion, VersionError
 from service.serving.heads import Heads
+from service.serving.turn import Turn
 from service.store.card import Structure
 from service.store.layout import CARD, Store
 
@@ -62,6 +63,19 @@ def test_a_store_that_has_not_changed_opens_nothing(store):
     assert heads.refresh() is False
     assert heads.statuses == before
     assert engine.opened == opened
+
+
+def test_a_new_version_is_checked_and_warmed_between_the_batches_that_serve(store):
+    turn = Turn()
+    heads = load(store, turn=turn)
+    publish(store, structure=structure())
+    loading = threading.Thread(target=heads.refresh)
+    with turn:  # a batch is being computed
+        loading.start()
+        loading.join(0.2)
+        assert loading.is_alive(), "it computed beside the batch"
+    loading.join(20)
+    assert serving(heads)["gap"] == 2
 
 
 def test_a_new_version_serves_and_the_one_before_stays_for_who_asks(store):
