@@ -20,7 +20,7 @@ run: $(INSTALLED)  ## install, fill the store if it is empty, measure once, and 
 test: $(INSTALLED)  ## install, and run the tests, but those marked slow
 	$(BIN)/pytest -m 'not slow and not fleet'
 
-test-slow: $(INSTALLED)  ## the others: training, int8, a server's memory over 2,000 requests
+test-slow: $(INSTALLED)  ## the others: training, int8, ImageNet's shape, the page in a browser, 21,000 mutated requests
 	$(BIN)/pytest -m slow
 
 check: $(INSTALLED)  ## style, types, layers, and that no secret is in a file

@@ -12,7 +12,10 @@ from service.store.layout import Store
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "grocery10"
 SIDE = 128
 
-pytestmark = pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not on this machine"),
+]
 
 
 def load(split: str, labels: list[str]) -> tuple[list[Path], np.ndarray, np.ndarray]:

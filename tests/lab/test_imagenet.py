@@ -10,6 +10,8 @@ from service.errors import CommandError
 from service.lab import imagenet
 from service.store.layout import MODEL
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 1000
 HEADS = ("gap", "flatten")
 ADDED_UP = 4e-6

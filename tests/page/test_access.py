@@ -9,6 +9,8 @@ from playwright.sync_api import expect
 
 from service.store.card import Golden
 
+pytestmark = pytest.mark.slow
+
 LONG = "Bernese mountain dog, the kind that is called Berner Sennenhund where it is from"
 NAMES = (
     "gap",

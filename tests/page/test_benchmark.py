@@ -13,6 +13,8 @@ from service.store.layout import Store
 from service.study.page import write
 from service.study.study import compare
 
+pytestmark = pytest.mark.slow
+
 RATIO = {"head": "flatten", "engine": "openvino", "to_head": "gap", "to_engine": "openvino"}
 DRAWN = """(canvas) => {
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);

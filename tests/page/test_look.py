@@ -9,6 +9,8 @@ from fakes import fake_heads, head, picture
 from playwright.sync_api import expect
 from process import serving
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = importlib.resources.files("service").joinpath("page", "examples")
 RED = {"name": "red.png", "mimeType": "image/png", "buffer": picture("red")}
 DROP = """([bytes, type]) => {

@@ -7,6 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import expect
 
+pytestmark = pytest.mark.slow
+
 # a finger, as Chromium's own input pipeline sees it
 TOUCH = {"touchStart": [(0, 0)], "touchMove": [(20, 0), (40, 0)], "touchEnd": []}
 

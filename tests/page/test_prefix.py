@@ -1,9 +1,12 @@
 """The page of `serve --root-path`, behind a proxy that strips that prefix."""
 
 import httpx
+import pytest
 from live import running
 from playwright.sync_api import expect
 from process import serving
+
+pytestmark = pytest.mark.slow
 
 PREFIX = "/team/heads"
 

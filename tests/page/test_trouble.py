@@ -3,8 +3,11 @@
 import re
 import threading
 
+import pytest
 from fakes import EchoHead, SlowHead, fake_heads, head, picture
 from playwright.sync_api import expect
+
+pytestmark = pytest.mark.slow
 
 RED = {"name": "red.png", "mimeType": "image/png", "buffer": picture("red")}
 KEY = "correct-horse"
