@@ -10,8 +10,9 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fuzz.in_process import Answer, ask, started
+from fuzz.kinds import hostile
 from fuzz.oracle import fault
-from fuzz.requests import Request, hostile
+from fuzz.requests import Request
 
 from service.serving.memory import give_back
 

@@ -3,7 +3,10 @@
 import json
 import math
 import re
+import struct
+from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -13,6 +16,7 @@ from fuzz.requests import Request
 CONTRACT = Path(__file__).parents[2] / "openapi.yaml"
 LEAK = re.compile(rb'Traceback|site-packages|File \\?"|\.py\b|(?<![\w.:/])/(?:usr|home|root|work|tmp)/')
 MAX_PROBLEM_BYTES = 30_000
+JSON_SIZE = "inference-header-content-length"
 BUSY = {408, 429}  # documented, and no answer to a body: nothing was busy or slow
 
 
@@ -34,8 +38,17 @@ def fault(request: Request, answer: Answer) -> str | None:
         return _fault_of_problem(answer)
     if media_type == "image/png":
         return None if answer.body.startswith(b"\x89PNG") else "no PNG"
-    told = json.loads(answer.body)
-    return _fault_of_answer(told) if request.method == "post" else None
+    if request.method == "get":
+        return None if json.loads(answer.body) else "nothing"
+    size = int(answer.headers.get(JSON_SIZE, len(answer.body)))
+    told, behind = json.loads(answer.body[:size]), answer.body[size:]
+    if not request.route.startswith("/v2"):
+        return _fault_of_numbers(list(_probabilities(told)))
+    [output] = told["outputs"]
+    values = _values(output, behind)
+    if len(values) != math.prod(output["shape"]):
+        return f"{len(values)} values do not fill {output['shape']}"
+    return _fault_of_numbers(values)
 
 
 def _fault_of_problem(answer: Answer) -> str | None:
@@ -49,18 +62,34 @@ def _fault_of_problem(answer: Answer) -> str | None:
     return f"it tells too much: {problem['detail'][:300]}" if LEAK.search(answer.body) else None
 
 
-def _fault_of_answer(told: dict) -> str | None:
+def _fault_of_numbers(found: list[float]) -> str | None:
     """Probabilities, wherever they are, are numbers from 0 to 1."""
-    found = list(_probabilities(told))
     wrong = [value for value in found if not (math.isfinite(value) and -1e-6 <= value <= 1 + 1e-6)]
     return f"probabilities {wrong}" if wrong or not found else None
 
 
-def _probabilities(told: object):
+def _values(output: dict, behind: bytes) -> list[float]:
+    """Of data or of the bytes behind the JSON, whichever there is; classes are `value:index:label`."""
+    if output["datatype"] == "FP32":
+        return output.get("data") or [value for (value,) in struct.iter_unpack("<f", behind)]
+    texts = output.get("data") or [text.decode() for text in _elements(behind)]
+    return [float(text.partition(":")[0]) for text in texts]
+
+
+def _elements(behind: bytes) -> Iterator[bytes]:
+    while behind:
+        end = 4 + int.from_bytes(behind[:4], "little")
+        yield behind[4:end]
+        behind = behind[end:]
+
+
+def _probabilities(told: object) -> Iterator[float]:
     if isinstance(told, dict):
         for name, value in told.items():
             if name in ("probability", "stability"):
                 yield value
+            elif name in ("predictions", "outputs") and isinstance(value[0], list):  # v1's rows
+                yield from chain.from_iterable(value)
             else:
                 yield from _probabilities(value)
     elif isinstance(told, list):

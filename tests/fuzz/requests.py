@@ -1,8 +1,7 @@
-"""Hostile requests, a row for each kind: another route or another body is another row."""
+"""Hostile requests to the routes of our own, a row of kinds.py each."""
 
 import base64
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from urllib.parse import quote, unquote
@@ -89,12 +88,15 @@ def odd_value(rng: Random, depth: int = 0) -> object:
     return rng.choice(ODD_VALUES)
 
 
-def odd_json(rng: Random, document: dict[str, object]) -> bytes:
-    """A document with some of its values changed, and sometimes its text."""
-    changed = dict(document)
-    for name in rng.sample((*document, "nobody"), rng.choice((0, 1, 1, 2))):
-        changed[name] = odd_value(rng)
-    body = json.dumps(changed, ensure_ascii=rng.random() < 0.5).encode(errors="surrogatepass")
+def changed(rng: Random, document: dict[str, object]) -> dict[str, object]:
+    """A document with some of its values replaced, or with one more."""
+    names = rng.sample((*document, "nobody"), rng.choice((0, 1, 1, 2)))
+    return document | {name: odd_value(rng) for name in names}
+
+
+def damaged_json(rng: Random, document: dict[str, object]) -> bytes:
+    """The text of a document, sometimes in too many brackets or mutated."""
+    body = json.dumps(document, ensure_ascii=rng.random() < 0.5).encode(errors="surrogatepass")
     if rng.random() < 0.05:
         body = b"[" * rng.choice((100, 10_000)) + body
     return mutated(rng, body) if rng.random() < 0.3 else body
@@ -104,7 +106,7 @@ def as_json(rng: Random) -> Request:
     images = [base64.b64encode(picture(rng)).decode() for _ in range(rng.choice((1, 1, 2)))]
     if rng.random() < 0.1:
         images = [f"data:image/png;base64,{image}" for image in images]
-    body = odd_json(rng, {"images": images, "head": "gap", "top_k": 2})
+    body = damaged_json(rng, changed(rng, {"images": images, "head": "gap", "top_k": 2}))
     return Request("/predict", headers=((b"content-type", b"application/json"),), body=body)
 
 
@@ -133,20 +135,5 @@ def _asked(rng: Random) -> bytes:
 
 def as_head_name(rng: Random) -> Request:
     name = unquote(quote(rng.choice((*ODD_TEXT[1:], b"gap", b"gap/1", b".compiled"))))
-    return Request("/heads/{head}", method="get", path=f"/heads/{name}")
-
-
-KINDS: dict[str, tuple[int, Callable[[Random], Request]]] = {  # how many of a hundred
-    "image": (50, as_image),
-    "multipart": (20, as_multipart),
-    "json": (18, as_json),
-    "query and headers": (10, as_oddity),
-    "name of a head": (2, as_head_name),
-}
-
-
-def hostile(seed: int, number: int) -> tuple[str, Request]:
-    """Kind and request of that number: the same whenever and in whatever order they are made."""
-    rng = Random(f"{seed}/{number}")
-    (kind,) = rng.choices(tuple(KINDS), [weight for weight, _ in KINDS.values()])
-    return kind, KINDS[kind][1](rng)
+    route = rng.choice(("/heads/{head}", "/v1/models/{head}", "/v2/models/{head}"))
+    return Request(route, method="get", path=route.replace("{head}", name))

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import math
+import struct
 
 import pytest
 from fakes import MeanBackbone, picture
 from fuzz.applications import Crowded, on_fakes, on_store
 from fuzz.campaign import run
 from fuzz.in_process import Answer, ask, started
-from fuzz.oracle import fault
-from fuzz.requests import KINDS, Request, hostile
+from fuzz.kinds import KINDS, hostile
+from fuzz.oracle import JSON_SIZE, fault
+from fuzz.requests import Request
 
 BLUE = Request("/predict", b"top_k=1", body=picture("blue"))
 LABEL = '"label":"blue"'
@@ -113,6 +116,42 @@ def answer(status=422, body=None, media_type="application/problem+json"):
 def test_the_oracle_objects_to(wrong, why):
     assert fault(BLUE, answer()) is None
     assert why in fault(BLUE, wrong)
+
+
+V2, V1 = Request("/v2/models/{head}/infer"), Request("/v1/models/{head}:predict")
+
+
+def tensor(datatype="FP32", data=None, behind=b"", shape=(1, 1)):
+    """An answer of /infer that holds this output."""
+    told = {"outputs": [{"datatype": datatype, "shape": shape} | ({"data": data} if data else {})]}
+    text = json.dumps(told).encode()
+    media_type = "application/octet-stream" if behind else "application/json"
+    headers = {"content-type": media_type} | ({JSON_SIZE: str(len(text))} if behind else {})
+    return Answer(200, headers, text + behind, 0.1)
+
+
+def rows(**told):
+    return Answer(200, {"content-type": "application/json"}, json.dumps(told).encode(), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("request_", "right", "wrong"),
+    [
+        (V2, tensor(data=[0.5]), tensor(data=[1.5])),
+        (V2, tensor(behind=struct.pack("<f", 0.5)), tensor(behind=struct.pack("<f", math.nan))),
+        (V2, tensor("BYTES", ["0.5:0:red"]), tensor("BYTES", ["-1:0:red"])),
+        (V2, tensor("BYTES", behind=b"\5\0\0\00.5:0"), tensor("BYTES", behind=b"\3\0\0\02:0")),
+        (V1, rows(predictions=[[0.5, 0.5]]), rows(predictions=[[0.5, -0.5]])),
+        (V1, rows(outputs=[[0.5, 0.5]]), rows(outputs=[[math.inf]])),
+    ],
+)
+def test_the_oracle_reads_the_answers_of_other_protocols(request_, right, wrong):
+    assert fault(request_, right) is None
+    assert "probabilities" in fault(request_, wrong)
+
+
+def test_the_oracle_counts_what_a_tensor_holds():
+    assert "do not fill" in fault(V2, tensor(data=[0.5], shape=(1, 2)))
 
 
 # what earlier campaigns have found
