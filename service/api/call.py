@@ -1,9 +1,8 @@
 """One classification over HTTP: reads its images, runs it within its deadline, tells its timings."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any, ParamSpec, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Header, Request, Response
 
@@ -24,12 +23,7 @@ TimeoutMs = Annotated[
     ),
 ]
 
-
-LONG_JSON = 2**16  # takes about a millisecond
-
 F = TypeVar("F", bound=Fields)
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Staged(Protocol):
@@ -75,13 +69,6 @@ class Call:
         self.response.headers["Server-Timing"] = timing.header()
         self.room.metrics.observe_stages(timing.model_dump())
         return done, timing
-
-
-async def parsed(size: int, parse: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """What a parser makes of so many bytes of JSON: in a thread where the event loop would notice."""
-    if size < LONG_JSON:
-        return parse(*args, **kwargs)
-    return await asyncio.to_thread(parse, *args, **kwargs)
 
 
 async def _call(

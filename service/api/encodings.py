@@ -4,16 +4,21 @@ import zlib
 
 from service.errors import BadParameter, BodyTooLarge
 
+SMALL = 4 * 2**20  # of JSON takes less than a second to read, whatever it holds
+RATIO = 4  # that pictures never reach
 WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's wbits, which tell its containers apart
 
 
 def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     """What a body of that Content-Encoding holds; never more than one byte too much is made of it.
 
+    Beyond SMALL it may not grow by more than RATIO: few bytes do not buy much work.
+
     Raises BodyTooLarge, and BadParameter for other encodings and for what is not one whole stream.
     """
     if encoding not in WINDOWS:
         raise BadParameter(f"Content-Encoding: {encoding!r} is neither gzip nor deflate.")
+    max_bytes = min(max_bytes, max(SMALL, RATIO * len(body)))
     stream = zlib.decompressobj(WINDOWS[encoding])
     try:
         content = stream.decompress(body, max_bytes + 1)

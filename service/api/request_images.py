@@ -1,10 +1,11 @@
 """Finds the images and their fields in a request's body: raw bytes, multipart, or JSON."""
 
+import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import AsyncGenerator
-from typing import Annotated, Any, TypeVar
+from collections.abc import AsyncGenerator, Callable
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, ValidationError
 from starlette.datastructures import FormData, Headers, UploadFile
@@ -25,9 +26,12 @@ class Envelope(BaseModel):
 
 
 MAX_FIELDS = 100
+LONG_JSON = 2**16  # takes about a millisecond
 
 M = TypeVar("M", bound=BaseModel)
 F = TypeVar("F", bound=Fields)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class _InMemory(MultiPartParser):
@@ -46,7 +50,7 @@ async def parse(headers: Headers, body: bytes, max_images: int, kind: type[F]) -
     if media_type == "multipart/form-data":
         images, fields = await _parse_multipart(headers, body, kind)
     elif media_type == "application/json":
-        images, fields = _parse_json(body, max_images, kind)
+        images, fields = await parsed(len(body), _parse_json, body, max_images, kind)
     else:
         images, fields = ([body] if body else []), kind()
     if not images:
@@ -54,6 +58,13 @@ async def parse(headers: Headers, body: bytes, max_images: int, kind: type[F]) -
     if len(images) > max_images:
         raise TooManyImages(len(images), max_images)
     return images, fields
+
+
+async def parsed(size: int, parse: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """What a parser makes of so many bytes of JSON: in a thread where the event loop would notice."""
+    if size < LONG_JSON:
+        return parse(*args, **kwargs)
+    return await asyncio.to_thread(parse, *args, **kwargs)
 
 
 async def _parse_multipart(headers: Headers, body: bytes, kind: type[F]) -> tuple[list[bytes], F]:

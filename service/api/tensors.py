@@ -37,11 +37,12 @@ def output_of(head: LoadedHead) -> Tensor:
 def to_pixels(numbers: list[Any]) -> NDArray[np.uint8]:
     """Numbers of JSON, nested or flat. Raises BadParameter unless all are whole and from 0 to 255."""
     try:
-        given = np.asarray(numbers)
+        given = np.asarray(numbers, object)  # else each takes the room of the longest text among them
     except ValueError as exc:  # rows of different lengths, or too many levels of them
         raise BadParameter("pixels: the rows differ in length.") from exc
-    if given.dtype.kind not in "iuf" or not ((given >= 0) & (given <= 255)).all():  # noqa: PLR2004
-        raise BadParameter("pixels: not all are numbers from 0 to 255.")
+    is_numbers = {*map(type, given.flat)} <= {int, float}
+    if not is_numbers or not ((given >= 0) & (given <= 255)).all():  # noqa: PLR2004
+        raise BadParameter("pixels: not all are numbers from 0 to 255, or the rows differ in length.")
     pixels = given.astype(np.uint8)
     if (pixels != given).any():
         raise BadParameter("pixels: not all are whole numbers.")

@@ -7,17 +7,37 @@ import json
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from fakes import picture
 from fuzz.pictures import encoded, pictures
+from fuzz.requests import Request
 from PIL import Image
+
+from service.api.encodings import SMALL
 
 MEGABYTE = 10**6
 SIDE = 5000  # squared, the most pixels that few bytes may mean
-FORM, JSON = "multipart/form-data; boundary=x", "application/json"
+TEXT = f'"{"x" * 3000}"'
 FIELD = b'Content-Disposition: form-data; name="a"\r\n\r\n'
 RED = picture("red")
 FILE = b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+
+
+def with_header(request: Request, name: bytes, value: bytes) -> Request:
+    return replace(request, headers=(*request.headers, (name, value)))
+
+
+IMAGE = Request("/predict")
+ARCHIVE = with_header(IMAGE, b"content-type", b"application/gzip")
+FORM = with_header(IMAGE, b"content-type", b"multipart/form-data; boundary=x")
+JSON = with_header(IMAGE, b"content-type", b"application/json")
+V2 = Request("/v2/models/{head}/infer", path="/v2/models/gap/infer")
+V1 = Request("/v1/models/{head}:predict", path="/v1/models/gap:predict")
+GZIP = with_header(IMAGE, b"content-encoding", b"gzip")
+DEFLATE, JSON_IN_DEFLATE, V2_IN_DEFLATE = (
+    with_header(request, b"content-encoding", b"deflate") for request in (IMAGE, JSON, V2)
+)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -139,34 +159,54 @@ def flat(kind: str, mode="RGB", **options) -> bytes:
     )
 
 
-Bomb = tuple[str, int, Callable[[], bytes]]
-BOMBS: dict[str, Bomb] = {  # content type, status, body
-    "png of 2,500 million pixels": ("", 413, lambda: png(50_000, 50_000, chunk(b"IDAT", bytes(99)))),
-    "png of a gigabyte behind 8 x 8": ("", 200, lambda: png(8, 8, chunk(b"IDAT", gigabyte()))),
-    "png of 25 million deep pixels": ("", 200, deep_png),
-    "png of the slowest filter": ("", 200, filtered_png),
-    "png in 65,000 pieces": ("", 422, lambda: png(SIDE, SIDE, *[chunk(b"IDAT", b"x")] * 65_000)),
-    "png of 80,000 chunks": ("", 200, lambda: small_png(chunk(b"teSt", b"") * 80_000)),
-    "png of text by ratio": ("", 422, lambda: small_png(chunk(b"zTXt", b"a\0\0" + gigabyte()))),
-    "png of many texts": ("", 422, lambda: small_png(texts())),
-    "png of a profile by ratio": ("", 422, lambda: small_png(chunk(b"iCCP", b"a\0\0" + gigabyte()))),
-    "gif of 25 million pixels": ("", 200, lambda: flat("GIF", "P")),
-    "gif of 4,225 million pixels": ("", 413, gif_that_lies),
-    "gif of 200,000 comments": ("", 200, lambda: gif(b"!\xfe\1a\0" * 190_000)),
-    "gif of a comment in 500,000 parts": ("", 200, lambda: gif(b"!\xfe" + b"\1a" * 490_000 + b"\0")),
-    "webp of 25 million pixels": ("", 200, lambda: flat("WEBP", quality=1, method=0)),
-    "webp of 25 million clear pixels": ("", 200, lambda: flat("WEBP", "RGBA", quality=1, method=0)),
-    "webp that lies": ("", 413, webp_that_lies),
-    "jpeg that lies": ("", 413, jpeg_that_lies),
-    "jpeg of many passes": ("", 200, jpeg_of_passes),
-    "jpeg of 250,000 comments": ("", 200, lambda: jpeg(b"\xff\xfe", b"")),
-    "jpeg of fill bytes": ("", 200, lambda: jpeg(b"\xff" * 60_000 + b"\xff\xfe", b"")),
-    "jpeg of exif blocks": ("", 200, lambda: jpeg(b"\xff\xe1", b"Exif\0\0")),
-    "tiff whose directory follows itself": ("", 200, lambda: tiff(8)),
-    "tiff whose directory is below itself": ("", 200, lambda: tiff(0, t330=8, t34665=8)),
-    "tiff of 65,000 entries": ("", 422, tiff_of_entries),
-    "tiff of 25 million odd pixels": ("", 200, lambda: flat("TIFF", "LAB", compression="tiff_lzw")),
-    "gzip of a gigabyte": ("application/gzip", 422, gzipped_zeros),
+def many(item: str, count: int, first: str = "0") -> str:
+    """A list of these items behind the first."""
+    return f"[{','.join([first, *[item] * count])}]"
+
+
+def tensor(data: str, shape: str = "[1,8,8,3]") -> bytes:
+    """A request of /infer with this data, in as few bytes as can be."""
+    given = f'"name":"pixels","datatype":"UINT8","shape":{shape},"data":{data}'
+    return f'{{"inputs":[{{{given}}}]}}'.encode()
+
+
+def instances(data: str) -> bytes:
+    return f'{{"instances":{data}}}'.encode()
+
+
+def packed_lists(start: bytes) -> bytes:
+    """As many lists as may come out of a small body, in JSON that breaks off."""
+    return zlib.compress(start + b"[]," * (SMALL // 3 - len(start)))
+
+
+Bomb = tuple[Request, int, Callable[[], bytes]]
+BOMBS: dict[str, Bomb] = {  # request without its body, status, body
+    "png of 2,500 million pixels": (IMAGE, 413, lambda: png(50_000, 50_000, chunk(b"IDAT", bytes(99)))),
+    "png of a gigabyte behind 8 x 8": (IMAGE, 200, lambda: png(8, 8, chunk(b"IDAT", gigabyte()))),
+    "png of 25 million deep pixels": (IMAGE, 200, deep_png),
+    "png of the slowest filter": (IMAGE, 200, filtered_png),
+    "png in 65,000 pieces": (IMAGE, 422, lambda: png(SIDE, SIDE, *[chunk(b"IDAT", b"x")] * 65_000)),
+    "png of 80,000 chunks": (IMAGE, 200, lambda: small_png(chunk(b"teSt", b"") * 80_000)),
+    "png of text by ratio": (IMAGE, 422, lambda: small_png(chunk(b"zTXt", b"a\0\0" + gigabyte()))),
+    "png of many texts": (IMAGE, 422, lambda: small_png(texts())),
+    "png of a profile by ratio": (IMAGE, 422, lambda: small_png(chunk(b"iCCP", b"a\0\0" + gigabyte()))),
+    "gif of 25 million pixels": (IMAGE, 200, lambda: flat("GIF", "P")),
+    "gif of 4,225 million pixels": (IMAGE, 413, gif_that_lies),
+    "gif of 200,000 comments": (IMAGE, 200, lambda: gif(b"!\xfe\1a\0" * 190_000)),
+    "gif of a comment in 500,000 parts": (IMAGE, 200, lambda: gif(b"!\xfe" + b"\1a" * 490_000 + b"\0")),
+    "webp of 25 million pixels": (IMAGE, 200, lambda: flat("WEBP", quality=1, method=0)),
+    "webp of 25 million clear pixels": (IMAGE, 200, lambda: flat("WEBP", "RGBA", quality=1, method=0)),
+    "webp that lies": (IMAGE, 413, webp_that_lies),
+    "jpeg that lies": (IMAGE, 413, jpeg_that_lies),
+    "jpeg of many passes": (IMAGE, 200, jpeg_of_passes),
+    "jpeg of 250,000 comments": (IMAGE, 200, lambda: jpeg(b"\xff\xfe", b"")),
+    "jpeg of fill bytes": (IMAGE, 200, lambda: jpeg(b"\xff" * 60_000 + b"\xff\xfe", b"")),
+    "jpeg of exif blocks": (IMAGE, 200, lambda: jpeg(b"\xff\xe1", b"Exif\0\0")),
+    "tiff whose directory follows itself": (IMAGE, 200, lambda: tiff(8)),
+    "tiff whose directory is below itself": (IMAGE, 200, lambda: tiff(0, t330=8, t34665=8)),
+    "tiff of 65,000 entries": (IMAGE, 422, tiff_of_entries),
+    "tiff of 25 million odd pixels": (IMAGE, 200, lambda: flat("TIFF", "LAB", compression="tiff_lzw")),
+    "gzip of a gigabyte": (ARCHIVE, 422, gzipped_zeros),
     "form of 20,000 parts": (FORM, 422, lambda: form(*[FIELD] * 20_000)),
     "form of 999 files": (FORM, 413, lambda: form(*[FILE + RED] * 999)),
     "form of 160,000 headers": (FORM, 422, lambda: form(b"a: b\r\n" * 160_000 + FILE + RED)),
@@ -179,5 +219,25 @@ BOMBS: dict[str, Bomb] = {  # content type, status, body
     "json of 300,000 numbers": (JSON, 422, lambda: images(images=[1] * 330_000)),
     "json of a number of a million digits": (JSON, 422, long_number),
     "json of a long name": (JSON, 404, lambda: images(head="x" * 990_000)),
+    "picture of a gigabyte in gzip": (GZIP, 413, gzipped_zeros),
+    "picture of a gigabyte in deflate": (DEFLATE, 413, gigabyte),
+    "json of lists in deflate": (JSON_IN_DEFLATE, 422, lambda: packed_lists(b'{"a":[')),
+    "v2 of a gigabyte in gzip": (with_header(V2, b"content-encoding", b"gzip"), 413, gzipped_zeros),
+    "v2 of a gigabyte in deflate": (V2_IN_DEFLATE, 413, gigabyte),
+    "v2 of lists in deflate": (V2_IN_DEFLATE, 400, lambda: packed_lists(tensor("[")[:-4])),
+    "v2 of a million brackets": (V2, 400, lambda: tensor("[" * 990_000)),
+    "v2 of a huge shape": (V2, 413, lambda: tensor("[1]", f"[{2**62},8,8,3]")),
+    "v2 of 300,000 dimensions": (V2, 400, lambda: tensor("[1]", many("1", 330_000))),
+    "v2 of 200,000 dimensions that are none": (V2, 400, lambda: tensor("[1]", many('"a"', 200_000))),
+    "v2 of 480,000 numbers": (V2, 400, lambda: tensor(many("0", 480_000))),
+    "v2 of 30,000 long numbers": (V2, 400, lambda: tensor(many("9" * 30, 30_000))),
+    "v2 of 100,000 nested lists": (V2, 400, lambda: tensor(many("[[[0]]]", 110_000))),
+    "v2 of a long text among numbers": (V2, 400, lambda: tensor(many("0", 200_000, TEXT * 100))),
+    "v2 of a text among numbers": (V2, 400, lambda: tensor(many("0", 400_000, TEXT))),
+    "v1 of a million brackets": (V1, 400, lambda: b'{"instances":' + b"[" * 990_000),
+    "v1 of 330,000 lists": (V1, 413, lambda: instances(many("[]", 330_000))),
+    "v1 of 480,000 numbers": (V1, 400, lambda: instances(f"[{many('0', 480_000)}]")),
+    "v1 of 110,000 nested lists": (V1, 400, lambda: instances(f"[{many('[[[0]]]', 110_000)}]")),
+    "v1 of a text among numbers": (V1, 400, lambda: instances(f"[{many('0', 400_000, TEXT)}]")),
     "json of lines for a name": (JSON, 422, lambda: images(**{"\n/a/b" * 150_000: 1})),
 }  # fmt: skip

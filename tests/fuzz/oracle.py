@@ -38,17 +38,7 @@ def fault(request: Request, answer: Answer) -> str | None:
         return _fault_of_problem(answer)
     if media_type == "image/png":
         return None if answer.body.startswith(b"\x89PNG") else "no PNG"
-    if request.method == "get":
-        return None if json.loads(answer.body) else "nothing"
-    size = int(answer.headers.get(JSON_SIZE, len(answer.body)))
-    told, behind = json.loads(answer.body[:size]), answer.body[size:]
-    if not request.route.startswith("/v2"):
-        return _fault_of_numbers(list(_probabilities(told)))
-    [output] = told["outputs"]
-    values = _values(output, behind)
-    if len(values) != math.prod(output["shape"]):
-        return f"{len(values)} values do not fill {output['shape']}"
-    return _fault_of_numbers(values)
+    return _fault_of_answer(request, answer)
 
 
 def _fault_of_problem(answer: Answer) -> str | None:
@@ -60,6 +50,22 @@ def _fault_of_problem(answer: Answer) -> str | None:
     if len(answer.body) > MAX_PROBLEM_BYTES:
         return f"a problem of {len(answer.body)} bytes"
     return f"it tells too much: {problem['detail'][:300]}" if LEAK.search(answer.body) else None
+
+
+def _fault_of_answer(request: Request, answer: Answer) -> str | None:
+    size = int(answer.headers.get(JSON_SIZE, len(answer.body)))
+    told, behind = json.loads(answer.body[:size]), answer.body[size:]
+    if request.method == "get":
+        return None if told else "nothing"
+    if request.route.startswith("/v1"):
+        return _fault_of_numbers(list(chain.from_iterable(*told.values())))
+    if not request.route.startswith("/v2"):
+        return _fault_of_numbers(list(_probabilities(told)))
+    [output] = told["outputs"]
+    values = _values(output, behind)
+    if len(values) != math.prod(output["shape"]):
+        return f"{len(values)} values do not fill {output['shape']}"
+    return _fault_of_numbers(values)
 
 
 def _fault_of_numbers(found: list[float]) -> str | None:
@@ -88,8 +94,6 @@ def _probabilities(told: object) -> Iterator[float]:
         for name, value in told.items():
             if name in ("probability", "stability"):
                 yield value
-            elif name in ("predictions", "outputs") and isinstance(value[0], list):  # v1's rows
-                yield from chain.from_iterable(value)
             else:
                 yield from _probabilities(value)
     elif isinstance(told, list):

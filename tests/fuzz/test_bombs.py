@@ -1,6 +1,7 @@
 """No body of a megabyte costs more than a second, or its neighbours anything."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from fakes import MeanBackbone, picture
@@ -30,12 +31,12 @@ async def explode(request: Request) -> tuple[list, list]:
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_answered_within_a_second_and_harms_nobody(name):
-    content_type, status, make = BOMBS[name]
-    body = make()
-    assert len(body) <= 1.1 * MEGABYTE
-    headers = ((b"content-type", content_type.encode()),) if content_type else ()
-    answers, beside = asyncio.run(explode(Request("/predict", headers=headers, body=body)))
+    to, status, make = BOMBS[name]
+    request = replace(to, body=make())
+    assert len(request.body) <= 1.1 * MEGABYTE
+    answers, beside = asyncio.run(explode(request))
+    print(f"{min(answer.seconds for answer in answers):.2f} s, beside it {beside[-1].seconds:.2f} s")
     assert answers[-1].status == status, answers[-1].body[:300]
-    assert fault(GOOD, answers[-1]) is None
+    assert fault(request, answers[-1]) is None
     assert min(answer.seconds for answer in answers) <= SLOW_S
     assert all(b'"label":"blue"' in answer.body for answer in beside)

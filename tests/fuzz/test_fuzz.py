@@ -130,6 +130,11 @@ def tensor(datatype="FP32", data=None, behind=b"", shape=(1, 1)):
     return Answer(200, headers, text + behind, 0.1)
 
 
+def text(element):
+    """In binary: behind its length."""
+    return struct.pack("<I", len(element)) + element
+
+
 def rows(**told):
     return Answer(200, {"content-type": "application/json"}, json.dumps(told).encode(), 0.1)
 
@@ -140,7 +145,7 @@ def rows(**told):
         (V2, tensor(data=[0.5]), tensor(data=[1.5])),
         (V2, tensor(behind=struct.pack("<f", 0.5)), tensor(behind=struct.pack("<f", math.nan))),
         (V2, tensor("BYTES", ["0.5:0:red"]), tensor("BYTES", ["-1:0:red"])),
-        (V2, tensor("BYTES", behind=b"\5\0\0\00.5:0"), tensor("BYTES", behind=b"\3\0\0\02:0")),
+        (V2, tensor("BYTES", behind=text(b"0.5:0:red")), tensor("BYTES", behind=text(b"2:0:red"))),
         (V1, rows(predictions=[[0.5, 0.5]]), rows(predictions=[[0.5, -0.5]])),
         (V1, rows(outputs=[[0.5, 0.5]]), rows(outputs=[[math.inf]])),
     ],

@@ -1,13 +1,14 @@
 """TensorFlow Serving's REST API over HTTP."""
 
+from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Request
 
 from service import errors
-from service.api.call import InCall, parsed
+from service.api.call import InCall
 from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
-from service.api.request_images import validated
+from service.api.request_images import parsed, validated
 from service.api.room import InRoom, Room, needs_key
 from service.api.v1 import messages
 from service.api.versions import head_of, with_and_without
@@ -36,6 +37,13 @@ async def v1_predict(call: InCall) -> messages.Predictions | messages.Outputs:
     done, _ = await call.run(lambda deadline: call.room.classifier.classify(pictures, [head], deadline))
     table = [of_image[head.card.head].tolist() for of_image in done.images]
     return messages.Outputs(outputs=table) if is_column else messages.Predictions(predictions=table)
+
+
+@router.get("/v1/models/{head}:predict", include_in_schema=False)
+@router.get("/v1/models/{head}/versions/{version}:predict", include_in_schema=False)
+async def v1_predict_by_get() -> None:
+    """Else these paths would ask for the status of what has such a name."""
+    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
 
 
 @with_and_without(router.get, "/v1/models/{head}/metadata", responses=ABOUT_A_HEAD)

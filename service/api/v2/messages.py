@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StrictBool, StrictInt
+from pydantic import BaseModel, FailFast, Field, StrictBool, StrictInt
 
 from service.api.tensors import Tensor, inputs_of, output_of
 from service.serving.loading import LoadedHead
@@ -26,7 +26,7 @@ class InputTensor(BaseModel):
     """Images: `pixels` as the head takes them, or whole files as `image_bytes`."""
 
     name: Literal["pixels", "image_bytes"]
-    shape: list[Count]
+    shape: Annotated[list[Count], FailFast()]  # many wrong ones take long to tell of
     datatype: Literal["UINT8", "BYTES"]
     parameters: InputParameters = InputParameters()
     data: list[Any] | None = Field(

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 import service
 from service import errors
 from service.api import problems
-from service.api.call import InCall, parsed
+from service.api.call import InCall
 from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
+from service.api.request_images import parsed
 from service.api.room import InRoom, needs_key
 from service.api.v2 import messages, wire
 from service.api.versions import head_of, with_and_without
