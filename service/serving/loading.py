@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ GOLDEN_MAX_PIXELS = 4_000_000
 
 Rebuild = Callable[[Store, str, int, EngineName], None]
 Key = tuple[str, Input]
+N = TypeVar("N", bound=Network)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +60,9 @@ class Loader:
         card = self._store.read_card(head, version)
         key = (card.backbone.digest, card.input)
         backbone = self._backbones.get(key) or LoadedBackbone(
-            *key, self.engine.open(self._find(card, self._store.backbone_of))
+            *key, self._open(card, self._store.backbone_of, self.engine.open)
         )
-        network = self.engine.open_head(self._find(card, self._store.head_of))
+        network = self._open(card, self._store.head_of, self.engine.open_head)
         loaded = LoadedHead(card, backbone, network)
         check_golden(loaded, self._turn)
         if key not in self._backbones:
@@ -75,6 +77,13 @@ class Loader:
         """Forgets the backbones of all others: who still computes with one holds it."""
         used = {head.backbone for head in heads}
         self._backbones = {key: one for key, one in self._backbones.items() if one in used}
+
+    def _open(self, card: Card, find: Callable[[Card, EngineName], Path], by: Callable[[Path], N]) -> N:
+        folder = self._find(card, find)
+        with self._turn:
+            opened = by(folder)
+        self._turn.let_others()
+        return opened
 
     def _find(self, card: Card, find: Callable[[Card, EngineName], Path]) -> Path:
         try:

@@ -58,7 +58,7 @@ def _odd_shape(rng: Random, shape: list[int]) -> list:
             shape[:at],
             shape[::-1],
             [rng.choice(ODD_SIZES)] * rng.choice((1, 4, 5000)),
-            [float(size) for size in shape],
+            [8.0] * len(shape),
         )
     )
 
