@@ -11,13 +11,20 @@ class Turn:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._is_wanted = False
+        self._began = self._owed_s = 0.0
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        if not self._lock.acquire(blocking=False):
+            self._is_wanted = True
+            self._lock.acquire()
+            self._is_wanted = False
+        self._began = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
+        self._owed_s = time.monotonic() - self._began if self._is_wanted else 0.0
         self._lock.release()
 
     def let_others(self) -> None:
-        """To be called between two turns of one's own."""
-        time.sleep(YIELD_S)
+        """To be called after a turn of one's own: where others wait, they get as long as it took."""
+        time.sleep(max(self._owed_s, YIELD_S))

@@ -83,7 +83,8 @@ def swapped(figures: Figures, demo: Store, other: Store, body: Path) -> None:
                 shutil.copy(other.folder("gap", 1) / MODEL, folder / MODEL)
                 published = time.monotonic()
                 publish_version(store, folder, card)
-            wait_until(lambda: serves(server.url) == 2)
+            with httpx.Client(base_url=server.url) as client:  # asked seldom: it is on the same cores
+                wait_until(lambda: serves(client) == 2, every_s=0.25)
             done = time.monotonic()
             time.sleep(1)
             under_way.end()
@@ -96,8 +97,8 @@ def swapped(figures: Figures, demo: Store, other: Store, body: Path) -> None:
     figures.add(len(under_way.of(429)), "requests refused meanwhile", at_most=0)
 
 
-def serves(url: str) -> int:
-    return httpx.get(f"{url}/heads/gap").json()["serving"]["version"]
+def serves(client: httpx.Client) -> int:
+    return client.get("/heads/gap").json()["serving"]["version"]
 
 
 def are_whole(answers: Load) -> bool:
