@@ -39,7 +39,7 @@ fuzz: $(INSTALLED)  ## attack the application with hostile requests for SECONDS,
 audit: $(INSTALLED)  ## ask an advisory service about every pinned version (needs one that can be reached)
 	@UV=$(BIN)/uv .ci/audit requirements*.lock
 
-bench: $(INSTALLED)  ## measure the figures in the README (45 minutes; let nothing else run)
+bench: $(INSTALLED)  ## measure the figures in the README (60 minutes; let nothing else run)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(or $(PART),all) $(ROUNDS)
 
 openapi: $(INSTALLED)  ## write openapi.yaml anew from the code

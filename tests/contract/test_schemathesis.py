@@ -21,6 +21,14 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CONTRACT = ROOT / "openapi.yaml"
 KEY = "the-key"
+COMPUTING = (
+    "/predict",
+    "/compare",
+    "/explain",
+    "/shift",
+    "/v1/models/{head}:predict",
+    "/v2/models/{head}/infer",
+)
 TOOL = Path(sys.executable).with_name("schemathesis")
 LIMIT_S = 150
 PATHS = os.pathsep.join(map(str, (ROOT, ROOT / "tests", HERE)))
@@ -79,7 +87,7 @@ def test_every_operation_passes_every_check(tmp_path):
     operations = sum(map(len, yaml.safe_load(CONTRACT.read_text())["paths"].values()))
     assert told["operations"]["tested"] == told["operations"]["total"] == operations
     reached = {name for name, rates in told["valid_rates"].items() if rates["fuzzing"]["accepted"]}
-    assert {f"POST {path}" for path in ("/predict", "/compare", "/explain", "/shift")} <= reached
+    assert {f"POST {path}" for path in COMPUTING} <= reached
 
 
 def leaving_out_the_problem(app) -> Callable:
