@@ -5,7 +5,7 @@ import zlib
 from service.errors import BadParameter, BodyTooLarge
 
 SMALL = 4 * 2**20  # of JSON takes less than a second to read, whatever it holds
-RATIO = 4  # that pictures never reach
+RATIO = 4  # files of pictures are compressed already
 WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's wbits, which tell its containers apart
 
 

@@ -10,6 +10,7 @@ from service.errors import BadParameter
 from service.serving.loading import LoadedHead
 
 PIXELS: Final = "pixels"
+LARGEST = np.iinfo(np.uint8).max
 FILES: Final = "image_bytes"
 PROBABILITIES: Final = "probabilities"
 
@@ -41,7 +42,7 @@ def to_pixels(numbers: list[Any]) -> NDArray[np.uint8]:
     except ValueError as exc:  # rows of different lengths, or too many levels of them
         raise BadParameter("pixels: the rows differ in length.") from exc
     is_numbers = {*map(type, given.flat)} <= {int, float}
-    if not is_numbers or not ((given >= 0) & (given <= 255)).all():  # noqa: PLR2004
+    if not is_numbers or not ((given >= 0) & (given <= LARGEST)).all():
         raise BadParameter("pixels: not all are numbers from 0 to 255, or the rows differ in length.")
     pixels = given.astype(np.uint8)
     if (pixels != given).any():
