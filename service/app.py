@@ -28,6 +28,7 @@ from service.api.v2.messages import InferenceRequest
 from service.benchmark.bench import Bench
 from service.serving import memory
 from service.serving.batcher import Batcher
+from service.serving.capacity import Capacity
 from service.serving.classifier import Classifier
 from service.serving.engines import Engine, choose_engine, open_engine
 from service.serving.heads import Heads
@@ -66,22 +67,21 @@ def create_app(
         turn=turn,
     )
     decode_threads = settings.decode_threads or max(1, threads // 2)
+    capacity = Capacity(
+        settings.max_queued_images,
+        settings.max_wait_s,
+        settings.max_jobs_per_request,
+        settings.max_bytes_in_flight,
+    )
     metrics = Metrics(
         State(
             heads=loaded,
-            pending_images=lambda: batcher.pending,
+            capacity=capacity,
             is_ready=lambda: not room.missing(),
-            max_queued_images=settings.max_queued_images,
             request_timeout_s=settings.request_timeout_s,
         )
     )
-    batcher = Batcher(
-        settings.max_batch_size,
-        settings.max_queued_images,
-        metrics.observe_batch,
-        settings.max_wait_s,
-        turn,
-    )
+    batcher = Batcher(settings.max_batch_size, capacity, metrics.observe_batch, turn)
     classifier = Classifier(loaded, batcher, decode_threads, settings.max_image_pixels)
 
     @asynccontextmanager

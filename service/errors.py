@@ -2,7 +2,7 @@
 
 ServiceError
 ├── RequestError            this request cannot be answered; each leaf has a row in api/problems.py
-│   ├── BadParameter, NoImages, TooManyImages, NotAnImage, ImageTooLarge
+│   ├── BadParameter, NoImages, TooManyImages, TooManyJobs, NotAnImage, ImageTooLarge
 │   ├── BodyTooLarge, BodyTooSlow, ClientGone, NotAuthorized
 │   ├── UnknownHead, UnknownVersion, HeadUnavailable, NotReady
 │   ├── TooBusy, DeadlineExceeded, EngineFailed, CannotExplain
@@ -40,6 +40,16 @@ class TooManyImages(RequestError):
         super().__init__(f"The request holds {images} images; at most {limit} are allowed.")
 
 
+class TooManyJobs(RequestError):
+    """The request asks for more passes than one request may."""
+
+    def __init__(self, jobs: int, limit: int) -> None:
+        super().__init__(
+            f"The request asks for {jobs} passes (images x offsets x backbones); at most {limit} are "
+            "allowed: send fewer images or offsets, or name fewer heads."
+        )
+
+
 class ImageError(RequestError):
     """One image of the request is at fault; `index` counts from 0 and is set by the classifier."""
 
@@ -68,10 +78,10 @@ class BodyTooLarge(RequestError):
 
 
 class BodyTooSlow(RequestError):
-    """The body did not arrive within `body_timeout_s`."""
+    """The body did not arrive within `body_timeout_s`, or slowly while others needed its room."""
 
-    def __init__(self, limit_s: float) -> None:
-        super().__init__(f"The body did not arrive within {limit_s:g} seconds.")
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The body is too slow: {reason}")
 
 
 class ClientGone(RequestError):
@@ -116,11 +126,12 @@ class NotReady(RequestError):
 
 
 class TooBusy(RequestError):
-    """Refused on arrival: the queue is full, or the wait would outlast the deadline."""
+    """Refused for lack of room; `is_in_body` where the client is still sending."""
 
     def __init__(self, reason: str, retry_after_s: int) -> None:
         super().__init__(f"{reason} Try again in {retry_after_s} s.")
         self.retry_after_s = retry_after_s
+        self.is_in_body = False
 
 
 class DeadlineExceeded(RequestError):

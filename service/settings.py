@@ -42,9 +42,17 @@ class Settings(BaseSettings):
     )
     required_heads: Names = Field((), description="heads readiness waits for; empty: any one head")
     max_batch_size: int = Field(8, ge=1, le=64, description="images in one forward pass")
-    max_queued_images: int = Field(64, ge=1, description="images accepted and not yet answered")
+    max_queued_images: int = Field(
+        64, ge=1, description="images that wait, above which a request is refused"
+    )
     max_wait_s: float = Field(
         1.5, gt=0, description="predicted wait in the queue above which a request is refused"
+    )
+    max_jobs_per_request: int = Field(
+        256, ge=1, description="passes that one request may ask for: images x offsets x backbones"
+    )
+    max_bytes_in_flight: int = Field(
+        256 * 2**20, ge=1, description="bytes of bodies that are not pixels yet, of all requests"
     )
     request_timeout_s: float = Field(10, gt=0, description="upper bound of a request's deadline")
     body_timeout_s: float = Field(20, gt=0, description="time for a request's body to arrive")

@@ -39,10 +39,12 @@ def totals(late, stage="total", deadline=10, rate=100):
 
 
 def pending(values, of=64):
-    return {
-        f"resnet_heads_pending_images{{{A}}}": values,
-        f"resnet_heads_max_queued_images{{{A}}}": f"{of}x30",
-    }
+    return bounded("pending_images", values, "max_queued_images", of)
+
+
+def bounded(name, values, bound, of):
+    """A gauge, and the setting that bounds it."""
+    return {f"resnet_heads_{name}{{{A}}}": values, f"resnet_heads_{bound}{{{A}}}": f"{of}x30"}
 
 
 def ready(a, b=None):
@@ -62,6 +64,7 @@ HEAD_OUT, GOLDEN = "ResnetHeadsHeadOut", "ResnetHeadsGoldenCheckFailed"
 VERSION_OUT, SKEW = "ResnetHeadsVersionOut", "ResnetHeadsVersionSkew"
 ERRORS, REFUSALS = "ResnetHeadsErrors", "ResnetHeadsRefusals"
 SLOW, QUEUE = "ResnetHeadsSlow", "ResnetHeadsQueueNearlyFull"
+BODIES, FLIGHT = "ResnetHeadsBodiesNearlyFull", "max_bytes_in_flight"
 
 CASES = [
     Case(NO_READY, "none of two is ready", ready("0x30", "0x30"), 5, (HEADS,)),
@@ -111,4 +114,9 @@ CASES = [
     Case(QUEUE, "60 of 64 wait", pending("60x30"), 15, (ON_A,)),
     Case(QUEUE, "60 of 128 wait", pending("60x30", of=128), 25),
     Case(QUEUE, "64 wait for a minute", pending("0x10 64 0x20"), 13),
+    Case(QUEUE, "1.4 s of 1.5", bounded("wait_seconds", "1.4x30", "max_wait_seconds", 1.5), 15, (ON_A,)),
+    Case(QUEUE, "1.4 s of 5", bounded("wait_seconds", "1.4x30", "max_wait_seconds", 5), 25),
+    Case(BODIES, "240 of 256 MB", bounded("bytes_in_flight", "24e7x30", FLIGHT, 256e6), 15, (ON_A,)),
+    Case(BODIES, "240 of 512 MB", bounded("bytes_in_flight", "24e7x30", FLIGHT, 512e6), 25),
+    Case(BODIES, "full for a minute", bounded("bytes_in_flight", "0x10 256e6 0x20", FLIGHT, 256e6), 13),
 ]

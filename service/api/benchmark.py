@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from service import errors
 from service.api import events, problems
-from service.api.guards import read_body, unless_gone
+from service.api.body import read_body
+from service.api.guards import unless_gone
 from service.api.request_images import validated
 from service.api.room import InRoom, needs_admin, needs_key
 from service.benchmark.children import Children
@@ -88,7 +89,8 @@ async def measure(request: Request, room: InRoom, children: InChildren) -> Repor
     up ends the run. With `Accept: text/event-stream` it tells its progress: events `progress`, and
     at the end one `report`, or one `problem` if it fails after it has begun.
     """
-    plan = validated(Plan, await read_body(request, room.limits) or b"{}")
+    with room.classifier.capacity.permit(room.limits.request_timeout_s) as permit:
+        plan = validated(Plan, await read_body(request, permit, room.limits) or b"{}")
     cards = [head.card for head in room.choose(plan.heads)]
     run = partial(room.bench.measure, plan, cards, room.engine_name(), children)
     if events.are_wanted(request):

@@ -9,6 +9,11 @@ RATIO = 4  # files of pictures are compressed already
 WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's wbits, which tell its containers apart
 
 
+def largest(size: int, max_bytes: int) -> int:
+    """What a compressed body of that size may become, in bytes."""
+    return min(max_bytes, max(SMALL, RATIO * size))
+
+
 def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     """What a body of that Content-Encoding holds; never more than one byte too much is made of it.
 
@@ -18,7 +23,7 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     """
     if encoding not in WINDOWS:
         raise BadParameter(f"Content-Encoding: {encoding!r} is neither gzip nor deflate.")
-    max_bytes = min(max_bytes, max(SMALL, RATIO * len(body)))
+    max_bytes = largest(len(body), max_bytes)
     stream = zlib.decompressobj(WINDOWS[encoding])
     try:
         content = stream.decompress(body, max_bytes + 1)

@@ -41,9 +41,7 @@ async def explain(
     index = None if fields.label is None else _index_of(fields.label, head.card.labels)
     if fields.format == "png" and len(images) > 1:
         raise errors.BadParameter("format: png is for one image.")
-    done, timing = await call.run(
-        lambda deadline: call.room.classifier.explain(images, head, deadline, index)
-    )
+    done, timing = await call.run(call.room.classifier.explain(images, head, call.permit, index))
     if fields.format != "png":
         return schemas.explained(done, head, call.room.engine_name(), timing)
     card, evidence = head.card, done.evidence[0]
@@ -62,9 +60,7 @@ async def shift(call: InCall, query: Annotated[ShiftFields, Query()]) -> schemas
     offsets = GRID if fields.offset is None else tuple(map(_offset, fields.offset))
     heads = call.room.choose(fields.head)
     ran = tuple(dict.fromkeys((IN_PLACE, *offsets)))
-    classified, timing = await call.run(
-        lambda deadline: call.room.classifier.classify(images, heads, deadline, ran)
-    )
+    classified, timing = await call.run(call.room.classifier.classify(images, heads, call.permit, ran))
     return schemas.shifted(classified, ran, offsets, call.room.engine_name(), timing)
 
 

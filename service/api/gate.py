@@ -1,4 +1,4 @@
-"""Refuses at the door what the queue has no room for: before it is routed, and before its body is read.
+"""Refuses at the door what there is no room for: before it is routed, and before its body is read.
 
 Under a flood most requests end here; each costs a fraction of what it would cost inside.
 """
@@ -10,14 +10,16 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import problems
-from service.api.guards import has_key, key_in
+from service.api.guards import check_key, key_in
 from service.api.room import Room
-from service.errors import TooBusy
-from service.serving.deadline import Deadline
+from service.errors import BodyTooLarge, RequestError
+from service.serving.capacity import Permit
+
+MAX_DIGITS = 20  # say enough of a length; Python refuses to read 5,000
 
 
 class Gate:
-    """ASGI middleware in front of the routes that take images."""
+    """ASGI middleware in front of the routes that take images. It gives each request its permit."""
 
     def __init__(self, app: ASGIApp, room: Room, routes: Sequence[BaseRoute]) -> None:
         self._app = app
@@ -25,22 +27,43 @@ class Gate:
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes on what there is room for, what is for another route, and what has no key."""
-        app = self._app
-        if self._room.classifier.batcher.pending and self._is_ours(scope):
-            limit_s = self._room.limits.request_timeout_s
-            try:
-                self._room.classifier.batcher.check(1, Deadline.after(limit_s))
-            except TooBusy as exc:
-                app = problems.answer(exc, problems.is_foreign(scope))
-        await app(scope, receive, send)
+        """Passes on what is for another route, and what may come in."""
+        if not self._is_ours(scope):
+            await self._app(scope, receive, send)
+            return
+        try:
+            permit = self._let_in(Headers(scope=scope))
+        except RequestError as exc:
+            await problems.answer(exc, problems.is_foreign(scope))(scope, receive, send)
+            return
+        with permit:
+            scope.setdefault("state", {})["permit"] = permit
+            await self._app(scope, receive, send)
 
     def _is_ours(self, scope: Scope) -> bool:
-        """Whether it is for one of the routes, and would be let in. Names the route, as routing does."""
+        """Whether it is for one of the routes. Names the route, as routing does."""
         if scope["type"] != "http" or scope["method"] != "POST":
             return False
         for route in self._routes:
             if route.matches(scope)[0] is Match.FULL:
                 scope["route"] = route
-                return has_key(self._room.api_keys(), key_in(Headers(scope=scope)))
+                return True
         return False
+
+    def _let_in(self, headers: Headers) -> Permit:
+        """Raises NotAuthorized, BodyTooLarge, or TooBusy."""
+        limits = self._room.limits
+        check_key(self._room.api_keys(), key_in(headers))
+        if (_number(headers, "content-length") or 0) > limits.max_body_bytes:
+            raise BodyTooLarge(limits.max_body_bytes)
+        asked_ms = _number(headers, "x-request-timeout-ms")
+        timeout_s = (
+            min(limits.request_timeout_s, asked_ms / 1e3) if asked_ms else limits.request_timeout_s
+        )
+        return self._room.classifier.capacity.let_in(timeout_s)
+
+
+def _number(headers: Headers, name: str) -> int | None:
+    """The whole number that a header says; None for what is none, which is judged elsewhere."""
+    given = headers.get(name, "")
+    return int(given[:MAX_DIGITS]) if given.isascii() and given.isdecimal() else None

@@ -1,4 +1,4 @@
-"""What stands between a client and the work: keys, body limits, deadlines, hang-ups."""
+"""What stands between a client and the work: keys, limits, hang-ups."""
 
 import asyncio
 import hmac
@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from service.api.encodings import decompress
-from service.errors import BodyTooLarge, BodyTooSlow, ClientGone, NotAuthorized
+from service.errors import ClientGone, NotAuthorized
 
 T = TypeVar("T")
 
@@ -41,41 +40,6 @@ def check_key(keys: tuple[str, ...], given: str | None) -> None:
     """Raises NotAuthorized unless `has_key`."""
     if not has_key(keys, given):
         raise NotAuthorized
-
-
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """The whole body, decompressed where it says so.
-
-    Raises BodyTooLarge as soon as that is known, BodyTooSlow, ClientGone, or what `decompress` does.
-    """
-    body = await _receive(request, limits)
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding == "identity":
-        return body
-    return await asyncio.to_thread(decompress, body, encoding, limits.max_body_bytes)
-
-
-async def _receive(request: Request, limits: Limits) -> bytes:
-    declared = request.headers.get("content-length", "0")
-    # 20 digits say enough: Python refuses to read 5,000
-    if declared.isdecimal() and int(declared[:20]) > limits.max_body_bytes:
-        raise BodyTooLarge(limits.max_body_bytes)
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(limits.body_timeout_s):
-            while True:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                if size > limits.max_body_bytes:
-                    raise BodyTooLarge(limits.max_body_bytes)
-                if not message.get("more_body", False):
-                    return b"".join(chunks)
-    except TimeoutError as exc:
-        raise BodyTooSlow(limits.body_timeout_s) from exc
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

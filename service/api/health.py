@@ -4,14 +4,19 @@ from fastapi import APIRouter
 
 from service import errors
 from service.api import inventory, problems
-from service.api.room import InRoom
+from service.api.room import ENDED, InRoom
 
 router = APIRouter(tags=["operation"])
 
 
-@router.get("/healthz")
-async def healthz() -> inventory.Health:
-    """The process is alive: answers while heads load and while the engine is busy."""
+@router.get("/healthz", responses=problems.documented(errors.NotReady))
+async def healthz(room: InRoom) -> inventory.Health:
+    """The process is alive: answers while heads load and while the engine is busy.
+
+    Not so once the engine's thread has ended, which only a restart mends.
+    """
+    if room.classifier.batcher.has_ended():
+        raise errors.NotReady(ENDED)
     return inventory.Health()
 
 

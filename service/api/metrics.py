@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 import service
 from service.api.problems import KINDS
+from service.serving.capacity import Capacity
 from service.serving.heads import Heads
 from service.serving.loading import LoadedHead
 
@@ -24,19 +25,23 @@ class State(Collector):
     """What somebody else keeps, read at each scrape."""
 
     heads: Heads
-    pending_images: Callable[[], int]
+    capacity: Capacity
     is_ready: Callable[[], bool]
-    max_queued_images: int
     request_timeout_s: float
 
     def collect(self) -> Iterable[Metric]:
         """The metrics as of now."""
         build = {"version": service.__version__, "engine": self.heads.engine_name or ""}
         yield InfoMetricFamily("resnet_heads_build", "What runs; engine is empty until open", build)
+        of = self.capacity
         for name, text, value in (
             ("ready", "Whether /readyz answers 200", self.is_ready()),
-            ("pending_images", "Images accepted and not yet answered", self.pending_images()),
-            ("max_queued_images", "The setting", self.max_queued_images),
+            ("pending_images", "Images accepted and not yet answered", of.pending),
+            ("max_queued_images", "The setting", of.max_queued_images),
+            ("wait_seconds", "The predicted time until they are answered", of.wait_s),
+            ("max_wait_seconds", "The setting max_wait_s", of.max_wait_s),
+            ("bytes_in_flight", "Bytes of bodies that are not pixels yet", of.bytes_in_flight),
+            ("max_bytes_in_flight", "The setting", of.max_bytes_in_flight),
             ("request_timeout_seconds", "The setting request_timeout_s", self.request_timeout_s),
         ):
             yield GaugeMetricFamily(f"resnet_heads_{name}", text, float(value))

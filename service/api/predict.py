@@ -18,9 +18,7 @@ async def predict(call: InCall, query: Annotated[PredictFields, Query()]) -> sch
     """Ranked classes of one or more images by one head. The query wins over fields of the body."""
     images, fields = await call.read(query)
     head = call.room.heads.get(fields.head or call.room.default_head, fields.version)
-    classified, timing = await call.run(
-        lambda deadline: call.room.classifier.classify(images, [head], deadline)
-    )
+    classified, timing = await call.run(call.room.classifier.classify(images, [head], call.permit))
     return schemas.predicted(classified, head, call.room.engine_name(), fields.top_k, timing)
 
 
@@ -30,7 +28,5 @@ async def compare(call: InCall, query: Annotated[CompareFields, Query()]) -> sch
     images, fields = await call.read(query)
     names = None if fields.heads is None else [name.strip() for name in fields.heads.split(",")]
     heads = call.room.choose(names)
-    classified, timing = await call.run(
-        lambda deadline: call.room.classifier.classify(images, heads, deadline)
-    )
+    classified, timing = await call.run(call.room.classifier.classify(images, heads, call.permit))
     return schemas.compared(classified, call.room.engine_name(), fields.top_k, timing)

@@ -37,6 +37,7 @@ TABLE: dict[type[errors.RequestError], Row] = {
     errors.NotAnImage: Row(422, "Not an image", 400),
     errors.ImageTooLarge: Row(413, "Too many pixels"),
     errors.TooManyImages: Row(413, "Too many images"),
+    errors.TooManyJobs: Row(413, "Too many jobs"),
     errors.BodyTooLarge: Row(413, "Body too large"),
     errors.BodyTooSlow: Row(408, "Body too slow"),
     errors.ClientGone: Row(499, "Client closed the connection"),
@@ -56,7 +57,13 @@ TABLE: dict[type[errors.RequestError], Row] = {
 }
 
 IMAGE_ERRORS = (errors.NotAnImage, errors.ImageTooLarge)
-BODY_ERRORS = (errors.NoImages, errors.TooManyImages, errors.BodyTooLarge, errors.BodyTooSlow)
+BODY_ERRORS = (
+    errors.NoImages,
+    errors.TooManyImages,
+    errors.TooManyJobs,
+    errors.BodyTooLarge,
+    errors.BodyTooSlow,
+)
 HEAD_ERRORS = (errors.UnknownHead, errors.UnknownVersion, errors.HeadUnavailable, errors.NotReady)
 ENGINE_ERRORS = (errors.TooBusy, errors.DeadlineExceeded, errors.EngineFailed)
 
@@ -114,11 +121,13 @@ def answer(exc: errors.RequestError, is_foreign: bool = False) -> JSONResponse:
     detail = fit_to_tell(str(exc))
     status = row.status_for(is_foreign)
     response = respond(status, _kind(type(exc)), row.title, detail, is_foreign, **more)
+    is_closing = isinstance(exc, CLOSING)
     if isinstance(exc, errors.TooBusy):
         response.headers["Retry-After"] = str(exc.retry_after_s)
+        is_closing = exc.is_in_body
     if isinstance(exc, errors.NotAuthorized):
         response.headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(exc, CLOSING):
+    if is_closing:
         response.headers["Connection"] = "close"
     return response
 

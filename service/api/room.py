@@ -13,11 +13,13 @@ from service.api.keys import Keys
 from service.api.metrics import Metrics
 from service.benchmark.bench import Bench
 from service.errors import NotReady
-from service.serving.batcher import STOPPING
+from service.serving.capacity import STOPPING
 from service.serving.classifier import Classifier
 from service.serving.engines import EngineName
 from service.serving.heads import Heads
 from service.serving.loading import LoadedHead
+
+ENDED = "The engine's thread has ended; the process must be restarted."
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,11 @@ class Room:
 
     def missing(self) -> list[str]:
         """Why the service is not ready, a sentence each; so it is once it has been told to stop."""
-        return [STOPPING] if self.stopping.is_set() else self.heads.missing(self.required_heads)
+        if self.stopping.is_set():
+            return [STOPPING]
+        if self.classifier.batcher.has_ended():
+            return [ENDED]
+        return self.heads.missing(self.required_heads)
 
     def engine_name(self) -> EngineName:
         """The engine that runs every head. Raises NotReady before it is open."""
@@ -80,9 +86,13 @@ async def _given(request: Request, _key: Key, _bearer: Bearer) -> str | None:
 GivenKey = Annotated[str | None, Depends(_given)]
 
 
-async def needs_key(room: InRoom, given: GivenKey) -> None:
-    """A dependency of the routes that ask for a key where keys are set, in either header."""
-    check_key(room.api_keys(), given)
+async def needs_key(request: Request, room: InRoom, given: GivenKey) -> None:
+    """A dependency of the routes that ask for a key where keys are set, in either header.
+
+    What has a permit has shown its key at the gate.
+    """
+    if not hasattr(request.state, "permit"):
+        check_key(room.api_keys(), given)
 
 
 async def needs_admin(room: InRoom, given: GivenKey) -> None:

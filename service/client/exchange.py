@@ -77,7 +77,7 @@ class Exchange(Generic[T]):
         """Reads the images. Raises OSError."""
         self._call = call
         self._url = url
-        self._id = uuid.uuid4().hex  # a busy server keeps a place for it
+        self._id = uuid.uuid4().hex
         self._images = [content(image) for image in call.images]
         self.deadline = Deadline.after(call.timeout_s or timeout_s)
 

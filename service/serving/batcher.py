@@ -1,8 +1,8 @@
-"""Turns single images into batches: admission, queues, and the one thread that computes.
+"""Turns single images into batches: queues, and the one thread that computes.
 
 It never waits for a batch to fill: the moment it is free it takes what is queued, as many as make one
 of the warm batch sizes. Backbones take turns; within one, the job admitted first goes first, however
-long its decoding took.
+long its decoding took. Who is admitted is capacity.py's.
 """
 
 import bisect
@@ -21,15 +21,13 @@ from numpy.typing import NDArray
 
 from service import logs
 from service.errors import DeadlineExceeded, EngineFailed, NotReady
-from service.serving.admission import Admission
+from service.serving.capacity import STOPPING, Capacity
 from service.serving.deadline import Deadline
 from service.serving.loading import LoadedBackbone, LoadedHead, batch_sizes
 from service.serving.shift import IN_PLACE, Offset
 from service.serving.turn import Turn
 
 log = logging.getLogger(__name__)
-
-STOPPING = "The service is stopping."
 
 OnBatch = Callable[[int, Iterable[LoadedHead]], None]
 
@@ -70,7 +68,7 @@ class Job:
     offset: Offset = IN_PLACE
     is_traced: bool = False
     decode_s: float = 0.0
-    number: int = 0
+    number: int = field(default_factory=itertools.count().__next__)
     request_id: str = field(default_factory=logs.request_id.get)
     done: Future[Answer] = field(default_factory=Future)
 
@@ -83,6 +81,10 @@ class Job:
         if not self.done.done() and self.deadline.left_s() <= 0:
             self.fail(DeadlineExceeded(self.deadline.timeout_s))
         return not self.done.done()
+
+    def is_claimed(self) -> bool:
+        """Whether it can be computed: from then on it cannot be cancelled any more."""
+        return self.done.running() or self.done.set_running_or_notify_cancel()
 
     def fail(self, error: Exception, cause: Exception | None = None) -> None:
         """Ends the job with an error, unless it was cancelled meanwhile."""
@@ -100,107 +102,93 @@ class Batcher:
     def __init__(
         self,
         max_batch_size: int,
-        max_queued_images: int,
+        capacity: Capacity,
         on_batch: OnBatch = lambda *_: None,
-        max_wait_s: float = float("inf"),
         turn: Turn | None = None,
     ) -> None:
         self._batch_sizes = batch_sizes(max_batch_size)
-        self._admission = Admission(max_queued_images, max_wait_s)
+        self.capacity = capacity
         self._on_batch = on_batch
         self._turn = turn or Turn()
         self._queues: OrderedDict[LoadedBackbone, list[Job]] = OrderedDict()
-        self._unanswered: set[Future[Answer]] = set()
-        self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
-    @property
-    def pending(self) -> int:
-        """Images admitted and not yet answered."""
-        return len(self._unanswered)
-
-    def check(self, images: int, deadline: Deadline) -> None:
-        """Raises TooBusy when so many images would not be admitted now; see Admission."""
-        with self._changed:
-            self._admission.check(logs.request_id.get(), images, self.pending, deadline.left_s())
-
-    def admit(self, jobs: Sequence[Job], deadline: Deadline) -> None:
-        """Counts the jobs as pending until each is done.
-
-        Raises what `check` does; a closed batcher raises NotReady.
-        """
-        with self._changed:
-            if self._is_closed:
-                raise NotReady(STOPPING)
-            self.check(len(jobs), deadline)
-            self._admission.enter(logs.request_id.get())
-            self._unanswered.update(job.done for job in jobs)
-        for job in jobs:
-            job.number = next(self._numbers)
-            job.done.add_done_callback(self._forget)
+    def has_ended(self) -> bool:
+        """Whether the thread is gone although nobody closed it: then nothing is answered any more."""
+        return self._thread.ident is not None and not self._thread.is_alive() and not self._is_closed
 
     def put(self, job: Job) -> None:
         """Queues an admitted job whose pixels are there."""
         with self._changed:
+            if self._is_closed:
+                job.fail(NotReady(STOPPING))
+                return
             queue = self._queues.setdefault(job.backbone, [])
             bisect.insort(queue, job, key=lambda queued: queued.number)
             self._changed.notify()
-            if self._thread.ident is None and not self._is_closed:  # the first job there is
+            if self._thread.ident is None:  # the first job there is
                 self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread after the batch it is in; jobs not in it raise NotReady."""
+        """Ends the thread after the batch it is in, and admits nobody; other jobs raise NotReady."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
         if self._thread.ident is not None:
             self._thread.join()
-        with self._changed:
-            unanswered = tuple(self._unanswered)
-        for done in unanswered:
-            with contextlib.suppress(InvalidStateError):
-                done.set_exception(NotReady(STOPPING))
-
-    def _forget(self, done: Future[Answer]) -> None:
-        with self._changed:
-            self._unanswered.discard(done)
+        self.capacity.close()
 
     def _run(self) -> None:
-        while (batch := self._take()) is not None:
-            if batch:
-                self._execute(batch)
+        while not self._is_closed:
+            batch: list[Job] = []
+            try:
+                batch = self._take()
+                if batch:
+                    self._execute(batch)
+            except Exception as exc:
+                log.exception("a batch of %d failed", len(batch), extra=_asked_by(batch))
+                for job in batch:
+                    job.fail(EngineFailed(), exc)
 
-    def _take(self) -> list[Job] | None:
-        """The next batch, all of one backbone; empty when its jobs are no longer wanted."""
+    def _take(self) -> list[Job]:
+        """The next batch, all of one backbone; empty when closed, or its jobs are no longer wanted."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self._queues)
             if self._is_closed:
-                return None
+                return []
             backbone, queue = self._queues.popitem(last=False)
             wanted = [job for job in queue if job.is_wanted()]
-            taken = max((size for size in self._batch_sizes if size <= len(wanted)), default=0)
-            if left := wanted[taken:]:
+            waiting = iter(wanted)
+            # Jobs may be cancelled until they are claimed: what is left must be of a warm size again.
+            claimed = list(itertools.islice(filter(Job.is_claimed, waiting), self._most(len(wanted))))
+            taken = self._most(len(claimed))
+            if left := [*claimed[taken:], *waiting]:
                 self._queues[backbone] = left
-            return [job for job in wanted[:taken] if job.done.set_running_or_notify_cancel()]
+            return claimed[:taken]
+
+    def _most(self, jobs: int) -> int:
+        """The largest batch of a warm size that so many jobs fill."""
+        return max((size for size in self._batch_sizes if size <= jobs), default=0)
 
     def _execute(self, batch: Sequence[Job]) -> None:
-        try:
-            with self._turn:
-                started = time.perf_counter()
-                answers = _compute(batch)
-        except Exception as exc:
-            log.exception("a batch of %d failed", len(batch), extra=_asked_by(batch))
-            for job in batch:
-                job.fail(EngineFailed(), exc)
-            return
+        with self._turn:
+            started = time.perf_counter()
+            answers = _compute(batch)
         finished = time.perf_counter()
-        self._admission.observe((finished - started) / len(batch))
+        self.capacity.observe((finished - started) / len(batch))
         answered = [pair for pair in zip(batch, answers, strict=True) if not pair[0].done.done()]
-        self._on_batch(len(batch), [head for job, _ in answered for head in job.heads])
+        self._tell(len(batch), [head for job, _ in answered for head in job.heads])
         for job, outputs in answered:
             job.done.set_result(Answer(outputs, finished - started, finished))
+
+    def _tell(self, images: int, answering: Iterable[LoadedHead]) -> None:
+        """Those who wait get their answers whatever becomes of this."""
+        try:
+            self._on_batch(images, answering)
+        except Exception:
+            log.exception("what counts batches failed")
 
 
 def _compute(batch: Sequence[Job]) -> list[Outputs]:

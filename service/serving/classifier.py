@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,15 @@ from service.errors import DeadlineExceeded, ImageError
 from service.serving import image
 from service.serving.batcher import Answer, Batcher, Job, Outputs, Trace
 from service.serving.budget import PixelBudget
-from service.serving.deadline import Deadline
+from service.serving.capacity import Permit
 from service.serving.evidence import Evidence, explain
 from service.serving.heads import Heads
 from service.serving.loading import LoadedBackbone, LoadedHead
 from service.serving.shift import IN_PLACE, Offset, moved
 from service.serving.threads import give_way
 from service.store.card import Input
+
+P = ParamSpec("P")
 
 Picture = bytes | NDArray[np.uint8]  # a file, or pixels as the head takes them
 
@@ -67,6 +70,7 @@ class Classifier:
     ) -> None:
         self.heads = heads
         self.batcher = batcher
+        self.capacity = batcher.capacity
         self._decoders = ThreadPoolExecutor(
             decode_threads, thread_name_prefix="decode", initializer=give_way
         )
@@ -74,21 +78,23 @@ class Classifier:
 
     async def classify(
         self,
-        images: Sequence[Picture],
+        images: list[Picture],
         heads: Sequence[LoadedHead],
-        deadline: Deadline,
+        permit: Permit,
         offsets: Sequence[Offset] = (IN_PLACE,),
         is_traced: bool = False,
     ) -> Classified:
         """Every head on every image, moved by each offset; heads that share a backbone ride on one pass.
 
-        Raises TooBusy on arrival, DeadlineExceeded, or the ImageError of a bad image. When it
-        raises or is cancelled, work that has not reached the engine is dropped.
+        Empties `images`: a file is held no longer than until its pixels exist. Raises TooBusy or
+        TooManyJobs on arrival, DeadlineExceeded, or the ImageError of a bad image. When it raises or is
+        cancelled, work that has not reached the engine is dropped.
         """
         arrived = time.perf_counter()
         by_backbone: dict[LoadedBackbone, list[LoadedHead]] = {}
         for head in heads:
             by_backbone.setdefault(head.backbone, []).append(head)
+        deadline = permit.deadline
         jobs = [
             [
                 Job(group, deadline, offset=offset, is_traced=is_traced)
@@ -98,16 +104,14 @@ class Classifier:
             for _ in images
         ]
         everything = [job for of_image in jobs for job in of_image]
-        self.batcher.admit(everything, deadline)
+        permit.seat([job.done for job in everything])
         try:
             waiting = [asyncio.wrap_future(job.done) for job in everything]
             budget = PixelBudget(images, self._max_image_pixels)
-            for index, (picture, of_image) in enumerate(zip(images, jobs, strict=True)):
-                spend = partial(budget.spend, index)
-                if isinstance(picture, bytes):
-                    self._decoders.submit(self._prepare, index, picture, of_image, spend)
-                else:
-                    self._prepare(index, picture, of_image, spend)
+            images.reverse()
+            for index, of_image in enumerate(jobs):
+                run = self._decoders.submit if isinstance(images[-1], bytes) else _at_once
+                run(self._prepare, index, images.pop(), of_image, partial(budget.spend, index), permit)
             async with asyncio.timeout(deadline.left_s()):
                 answers = await asyncio.gather(*waiting)
         except TimeoutError as exc:
@@ -124,7 +128,7 @@ class Classifier:
         )
 
     async def explain(
-        self, images: Sequence[Picture], head: LoadedHead, deadline: Deadline, index: int | None
+        self, images: list[Picture], head: LoadedHead, permit: Permit, index: int | None
     ) -> Explanations:
         """The evidence of one head for one class in every image; None is the likeliest of each.
 
@@ -132,7 +136,7 @@ class Classifier:
         """
         loop = asyncio.get_running_loop()
         layers = await loop.run_in_executor(self._decoders, lambda: head.network.layers)
-        classified = await self.classify(images, [head], deadline, is_traced=True)
+        classified = await self.classify(images, [head], permit, is_traced=True)
         name, output = head.card.head, head.card.output
 
         def evidence() -> list[Evidence]:
@@ -150,28 +154,43 @@ class Classifier:
         self.batcher.close()
         self._decoders.shutdown(cancel_futures=True)
 
-    def _prepare(self, index: int, picture: Picture, jobs: Sequence[Job], spend: image.Spend) -> None:
+    def _prepare(
+        self, index: int, picture: Picture, jobs: Sequence[Job], spend: image.Spend, permit: Permit
+    ) -> None:
         """Decodes once per distinct input, and queues the jobs of one image. Files: in the pool."""
-        by_input: dict[Input, list[Job]] = {}
-        for job in jobs:
-            by_input.setdefault(job.backbone.input, []).append(job)
-        for spec, alike in by_input.items():
-            wanted = [job for job in alike if job.is_wanted()]
-            if not wanted:
-                continue
-            started = time.perf_counter()
-            try:
-                pixels = image.pixels_of(picture, spec, self._max_image_pixels, spend)
-            except Exception as exc:
-                if isinstance(exc, ImageError):
-                    exc.index = index
-                for job in wanted:
-                    job.fail(exc)
-                continue
-            decode_s = time.perf_counter() - started
-            for job in wanted:
-                job.pixels, job.decode_s = moved(pixels, job.offset), decode_s
-                self.batcher.put(job)
+        try:
+            by_input: dict[Input, list[Job]] = {}
+            for job in jobs:
+                by_input.setdefault(job.backbone.input, []).append(job)
+            for spec, alike in by_input.items():
+                self._decode(picture, spec, alike, spend)
+        except Exception as exc:
+            if isinstance(exc, ImageError):
+                exc.index = index
+            for job in jobs:
+                job.fail(exc)
+        finally:
+            permit.give_back(size_of(picture))
+
+    def _decode(self, picture: Picture, spec: Input, jobs: Sequence[Job], spend: image.Spend) -> None:
+        wanted = [job for job in jobs if job.is_wanted()]
+        if not wanted:
+            return
+        started = time.perf_counter()
+        pixels = image.pixels_of(picture, spec, self._max_image_pixels, spend)
+        decode_s = time.perf_counter() - started
+        for job in wanted:
+            job.pixels, job.decode_s = moved(pixels, job.offset), decode_s
+            self.batcher.put(job)
+
+
+def size_of(picture: Picture) -> int:
+    """In bytes."""
+    return len(picture) if isinstance(picture, bytes) else picture.nbytes
+
+
+def _at_once(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    work(*args, **kwargs)
 
 
 def rank(probabilities: NDArray[np.float32], top_k: int) -> list[int]:

@@ -68,6 +68,7 @@ FACTS = {
     "version": 1,
     "loaded": [2],
     "images": 3,
+    "jobs": 3,
     "limit": 2,
     "limit_s": 1.5,
     "timeout_s": 1.5,

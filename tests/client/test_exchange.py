@@ -37,7 +37,7 @@ def test_a_busy_server_is_asked_again_when_it_says(call, code, after):
     assert len(script.requests) == 2
     assert script.bodies[0].count(RED) == script.bodies[1].count(RED) == 1
     ids = {request.headers["x-request-id"] for request in script.requests}
-    assert len(ids) == 1, "its seats are kept under that name"
+    assert len(ids) == 1, "every attempt is found in the log under one id"
 
 
 def test_it_waits_as_long_as_it_is_told(call):

@@ -48,7 +48,7 @@ def test_ray_adds_a_replica_when_more_than_a_batch_is_under_way_in_each():
 
 
 def test_the_service_refuses_before_ray_does():
-    assert DEPLOYMENT["max_ongoing_requests"] == 2 * default("max_queued_images")
+    assert DEPLOYMENT["max_ongoing_requests"] == 4 * default("max_queued_images")
     assert DEPLOYMENT["max_queued_requests"] > 0
     assert DEPLOYMENT["backpressure_config"] == {"status_code": 429, "retry_after_s": 1}
 

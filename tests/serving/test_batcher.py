@@ -1,9 +1,9 @@
-import math
 import random
 import statistics
+import sys
 import threading
 import time
-from contextlib import contextmanager
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from fakes import (
 from service import logs
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, TooBusy
 from service.serving.batcher import Batcher, Job
-from service.serving.bookings import LEAD_S
+from service.serving.capacity import Capacity
 from service.serving.deadline import Deadline
 
 
@@ -33,13 +33,13 @@ def new_batcher():
     """Makes batchers. Afterwards each must be idle, still run, and end when it is closed."""
     made = []
 
-    def make(max_batch_size=8, max_queued_images=64, max_wait_s=math.inf):
-        made.append(Batcher(max_batch_size, max_queued_images, max_wait_s=max_wait_s))
+    def make(max_batch_size=8, max_queued_images=1000, **kinds):
+        made.append(Batcher(max_batch_size, Capacity(max_queued_images), **kinds))
         return made[-1]
 
     yield make
     for batcher in made:
-        wait_until(lambda batcher=batcher: batcher.pending == 0)
+        wait_until(lambda batcher=batcher: batcher.capacity.pending == 0)
         again = submit(batcher, job(head("again")))
         assert again.done.result(PATIENCE_S)
         batcher.close()
@@ -61,9 +61,13 @@ def job(*heads, colour="red", timeout_s=PATIENCE_S):
     return Job(heads, Deadline.after(timeout_s), pixels(colour))
 
 
+def seat(batcher, *jobs):
+    batcher.capacity.take_seats([one.done for one in jobs], jobs[0].deadline.left_s())
+
+
 def submit(batcher, *jobs):
     for one in jobs:
-        batcher.admit([one], one.deadline)
+        seat(batcher, one)
         batcher.put(one)
     return jobs[0]
 
@@ -132,8 +136,7 @@ def test_a_request_whose_decoding_took_longer_keeps_its_place(new_batcher):
     gap = head("gap", on=base)
     hold(batcher, base)
     old, young = job(gap, colour=(1, 1, 1)), job(gap, colour=(2, 2, 2))
-    for one in (old, young):
-        batcher.admit([one], one.deadline)
+    seat(batcher, old, young)
     for one in (young, old):
         batcher.put(one)
     base.network.release.set()
@@ -207,134 +210,19 @@ def test_a_flood_of_one_backbone_does_not_starve_the_other(new_batcher, rare_on)
     assert before <= 2
 
 
-def test_a_full_queue_refuses_and_counts_nothing(new_batcher):
-    batcher, base = new_batcher(max_queued_images=4), backbone(HeldBackbone())
-    hold(batcher, base)
-    submit(batcher, job(head("gap", on=base)))
-    three = [job(head("gap", on=base)) for _ in range(3)]
-    with pytest.raises(TooBusy, match=r"The queue is full \(2 images\). Try again in 2 s."):
-        batcher.admit(three, three[0].deadline)
-    assert batcher.pending == 2
-    submit(batcher, *three[:2])
-    with pytest.raises(TooBusy, match="The queue is full"):
-        submit(batcher, three[2])
-    base.network.release.set()
-    wait_until(lambda: batcher.pending == 0)
-    answers(submit(batcher, three[2]))
-
-
-@pytest.fixture
-def slow(new_batcher):
-    """A batcher that has measured 0.1 s an image; the engine is held, and 28 images are queued."""
+def test_what_a_batch_took_is_the_measure_of_the_wait(new_batcher):
     batcher, base = new_batcher(), backbone(HeldBackbone())
-    for _ in range(6):
+    for _ in range(12):
         answers(submit(batcher, job(head("slow", SlowHead(0.1)))))
     hold(batcher, base)
-    submit(batcher, *(job(head("gap", on=base)) for _ in range(27)))
-    yield batcher
-    base.network.release.set()
-
-
-def test_a_wait_that_would_outlast_the_deadline_is_refused(slow):
-    impatient, patient = job(head("gap"), timeout_s=1), job(head("gap"), timeout_s=PATIENCE_S)
-    with pytest.raises(
-        TooBusy, match=r"The wait is predicted to be [2-4]\.\d s, longer than the deadline"
-    ):
-        slow.admit([impatient], impatient.deadline)
-    assert slow.pending == 28
-    submit(slow, patient)
-
-
-def test_retry_after_is_more_than_the_depth_of_the_queue_times_the_measured_service_time(slow):
-    impatient = job(head("gap"), timeout_s=0.5)
-    with pytest.raises(TooBusy) as refused:
-        slow.admit([impatient], impatient.deadline)
-    assert 3 <= refused.value.retry_after_s - LEAD_S <= 5
-
-
-def test_a_wait_above_the_limit_is_refused_however_patient_the_client_is(new_batcher):
-    batcher, base = new_batcher(max_wait_s=0.45), backbone(HeldBackbone())
-    for _ in range(6):
-        answers(submit(batcher, job(head("slow", SlowHead(0.1)))))
-    hold(batcher, base)
-    submit(batcher, *(job(head("gap", on=base)) for _ in range(3)))
-    many = [job(head("gap", on=base)) for _ in range(20)]
-    batcher.admit(many, many[0].deadline)
-    with pytest.raises(TooBusy, match=r"predicted to be 2\.\d s, longer than the limit of 0.45 s"):
-        submit(batcher, job(head("gap", on=base)))
-    base.network.release.set()
-    for one in many:
-        batcher.put(one)
-
-
-def test_at_most_half_of_the_seats_are_kept(new_batcher, named):
-    batcher, base = new_batcher(max_queued_images=4), backbone(HeldBackbone())
-    hold(batcher, base)
-    queued = [job(head("gap", on=base)) for _ in range(3)]
-    submit(batcher, *queued)
-    for number in range(10):
-        with named(str(number)), pytest.raises(TooBusy) as refused:
-            batcher.check(1, Deadline.after(PATIENCE_S))
-    for one in queued:
-        one.done.cancel()
-    time.sleep(refused.value.retry_after_s - LEAD_S)
-    submit(batcher, job(head("gap", on=base)))
-    with named("new"), pytest.raises(TooBusy):
-        submit(batcher, job(head("gap", on=base)))
-    base.network.release.set()
-
-
-@pytest.fixture
-def named():
-    """`with named("id"):` what is asked there belongs to that request."""
-
-    @contextmanager
-    def asking(request_id):
-        token = logs.request_id.set(request_id)
-        yield
-        logs.request_id.reset(token)
-
-    return asking
-
-
-def test_who_was_refused_finds_the_seats_that_others_do_not(new_batcher, named):
-    batcher, base = new_batcher(max_queued_images=4), backbone(HeldBackbone())
-    hold(batcher, base)
-    queued = [job(head("gap", on=base)) for _ in range(3)]
-    submit(batcher, *queued)
-    with named("refused"), pytest.raises(TooBusy) as refused:
-        submit(batcher, job(head("gap", on=base)))
-    for one in queued[:2]:
-        one.done.cancel()
-    time.sleep(refused.value.retry_after_s)
-    submit(batcher, job(head("gap", on=base)))
-    with named("new"), pytest.raises(TooBusy, match="The queue is full"):
-        submit(batcher, job(head("gap", on=base)))
-    with named("refused"):
-        submit(batcher, job(head("gap", on=base)))
-    base.network.release.set()
-
-
-def test_a_check_alone_takes_no_seats(new_batcher, named):
-    batcher, base = new_batcher(max_queued_images=2), backbone(HeldBackbone())
-    hold(batcher, base)
-    last = submit(batcher, job(head("gap", on=base)))
-    with named("refused"):
-        with pytest.raises(TooBusy):
-            batcher.check(1, Deadline.after(PATIENCE_S))
-        last.done.cancel()
-        time.sleep(1)
-        for _ in range(3):
-            batcher.check(1, Deadline.after(PATIENCE_S))
-    with named("new"), pytest.raises(TooBusy):
-        batcher.check(1, Deadline.after(PATIENCE_S))
+    assert 0.08 < batcher.capacity.wait_s < 0.5
     base.network.release.set()
 
 
 def test_an_idle_batcher_refuses_nobody(new_batcher):
     batcher = new_batcher(max_queued_images=2)
     jobs = [job(head("gap")) for _ in range(10)]
-    batcher.admit(jobs, jobs[0].deadline)
+    seat(batcher, *jobs)
     for one in jobs:
         batcher.put(one)
     answers(*jobs)
@@ -376,7 +264,7 @@ def test_cancelled_jobs_never_reach_the_engine_and_free_their_place_at_once(new_
     gone, alive = job(gap, colour="red"), job(gap, colour="green")
     submit(batcher, gone, alive)
     gone.done.cancel()
-    assert batcher.pending == 2
+    assert batcher.capacity.pending == 2
     late = job(gap, colour="blue")
     submit(batcher, late)
     base.network.release.set()
@@ -392,7 +280,7 @@ def test_a_backbone_all_of_whose_jobs_are_gone_is_not_run(new_batcher):
     for one in jobs:
         one.done.cancel()
     held.network.release.set()
-    wait_until(lambda: batcher.pending == 0)
+    wait_until(lambda: batcher.capacity.pending == 0)
     answers(submit(batcher, job(head("gap"))))
     assert idle.network.sizes == []
 
@@ -457,11 +345,11 @@ def test_a_backbone_that_raises_fails_its_batch_and_the_next_one_runs(new_batche
 
 
 def test_closing_ends_the_thread_and_leaves_no_waiter_hanging():
-    batcher, base = Batcher(1, 64), backbone(HeldBackbone())
+    batcher, base = Batcher(1, Capacity()), backbone(HeldBackbone())
     running = hold(batcher, base)
     queued, decoding = job(head("gap", on=base)), job(head("gap", on=base))
     submit(batcher, queued)
-    batcher.admit([decoding], decoding.deadline)
+    seat(batcher, decoding)
     closing = threading.Thread(target=batcher.close)
     closing.start()
     base.network.release.set()
@@ -471,17 +359,17 @@ def test_closing_ends_the_thread_and_leaves_no_waiter_hanging():
     for one in (queued, decoding):
         with pytest.raises(NotReady, match="stopping"):
             one.done.result(PATIENCE_S)
-    assert batcher.pending == 0
+    assert batcher.capacity.pending == 0
     assert not any(thread.name == "engine" for thread in threading.enumerate())
 
 
 def test_a_closed_batcher_admits_nobody():
-    batcher = Batcher(8, 64)
+    batcher = Batcher(8, Capacity())
     batcher.close()
     batcher.close()
     with pytest.raises(NotReady, match="stopping"):
         submit(batcher, job(head("gap")))
-    assert batcher.pending == 0
+    assert batcher.capacity.pending == 0
 
 
 class Jittery(FakeNetwork):
@@ -533,15 +421,17 @@ def test_a_storm_of_clients_that_leave_fail_and_expire_leaves_nothing_behind(new
 
 
 def test_a_job_that_comes_after_the_end_starts_no_thread():
-    batcher, late = Batcher(8, 64), job(head("gap"))
+    batcher, late = Batcher(8, Capacity()), job(head("gap"))
     batcher.close()
     batcher.put(late)
+    with pytest.raises(NotReady, match="stopping"):
+        late.done.result(0)
     assert not any(thread.name == "engine" for thread in threading.enumerate())
 
 
 def test_each_batch_is_told_with_the_head_of_each_of_its_answers():
     told = []
-    batcher, base = Batcher(8, 64, lambda *batch: told.append(batch)), backbone(HeldBackbone())
+    batcher, base = Batcher(8, Capacity(), lambda *batch: told.append(batch)), backbone(HeldBackbone())
     gap, flatten, broken = (
         head("gap", on=base),
         head("flatten", on=base),
@@ -577,3 +467,86 @@ def asked_by(request_id, *heads):
         return job(*heads)
     finally:
         logs.request_id.reset(token)
+
+
+class Told:
+    """Fails each time that it is told of a batch."""
+
+    def __init__(self, error):
+        self.error, self.batches = error, 0
+
+    def __call__(self, *_):
+        self.batches += 1
+        raise self.error
+
+
+def test_what_is_told_of_batches_may_fail_and_every_request_is_answered(new_batcher, caplog):
+    telling = Told(ValueError("a label that is none"))
+    batcher = new_batcher(on_batch=telling)
+    for _ in range(3):
+        assert answers(submit(batcher, job(head("gap"))))
+    assert telling.batches == 3
+    assert caplog.text.count("a label that is none") == 3
+    assert not batcher.has_ended()
+
+
+class BrokenClock(Capacity):
+    """Fails once, after the batch has run and before its jobs are answered."""
+
+    is_broken = True
+
+    def observe(self, job_s):
+        if self.is_broken:
+            self.is_broken = False
+            raise ZeroDivisionError("no jobs")
+        super().observe(job_s)
+
+
+def test_a_fault_after_the_batch_fails_its_jobs_and_the_thread_goes_on():
+    batcher = Batcher(8, BrokenClock())
+    with pytest.raises(EngineFailed):
+        submit(batcher, job(head("gap"))).done.result(PATIENCE_S)
+    assert answers(submit(batcher, job(head("gap"))))
+    batcher.close()
+
+
+class Ending(MeanBackbone):
+    """Ends the thread that computes with it."""
+
+    def compute(self, batch):  # noqa: ARG002 (it ends whatever it is given)
+        sys.exit(1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_ended_all_the_same_is_told():
+    batcher = Batcher(8, Capacity())
+    assert not batcher.has_ended()
+    submit(batcher, job(head("gap", on=backbone(Ending()))))
+    wait_until(batcher.has_ended)
+    batcher.close()
+    assert not batcher.has_ended()
+
+
+class GoneAtTheLastMoment(Future):
+    """Is cancelled between the look at whether it is wanted and the start of its batch."""
+
+    def set_running_or_notify_cancel(self):
+        self.cancel()
+        return super().set_running_or_notify_cancel()
+
+
+@pytest.mark.parametrize(("gone", "sizes"), [(1, [4, 2, 1]), (2, [4, 2]), (7, [1])])
+def test_jobs_cancelled_at_the_last_moment_leave_only_batches_of_a_warm_size(new_batcher, gone, sizes):
+    batcher, base = new_batcher(), backbone(HeldBackbone())
+    gap = head("gap", on=base)
+    hold(batcher, base)
+    staying = [job(gap, colour=(number, number, number)) for number in range(8 - gone)]
+    leaving = [job(gap) for _ in range(gone)]
+    for one in leaving:
+        one.done = GoneAtTheLastMoment()
+    submit(batcher, *leaving, *staying)
+    base.network.release.set()
+    answers(*staying)
+    assert base.network.sizes == [1, *sizes]
+    ran = [int(image[0, 0, 0]) for batch in base.network.batches[1:] for image in batch]
+    assert ran == list(range(8 - gone)), "they run in their order, each once"

@@ -19,10 +19,18 @@ from fakes import (
     picture,
 )
 
-from service.errors import DeadlineExceeded, EngineFailed, ImageTooLarge, NotAnImage, NotReady, TooBusy
+from service.errors import (
+    DeadlineExceeded,
+    EngineFailed,
+    ImageTooLarge,
+    NotAnImage,
+    NotReady,
+    TooBusy,
+    TooManyJobs,
+)
 from service.serving.batcher import Batcher
+from service.serving.capacity import Capacity
 from service.serving.classifier import Classifier, rank
-from service.serving.deadline import Deadline
 
 TRUNCATED = picture("red", (64, 64))[:-30]
 MAX_PIXELS = 2000 * 2000
@@ -33,15 +41,15 @@ def new_classifier():
     """Makes classifiers. Afterwards none has an image left, and none keeps a thread when closed."""
     made = []
 
-    def make(max_batch_size=8, max_queued_images=64, decode_threads=2):
-        batcher = Batcher(max_batch_size, max_queued_images)
+    def make(max_batch_size=8, decode_threads=2, **bounds):
+        batcher = Batcher(max_batch_size, Capacity(**bounds))
         made.append(Classifier(fake_heads(), batcher, decode_threads, MAX_PIXELS))
         return made[-1]
 
     yield make
     for classifier in made:
         until = time.monotonic() + PATIENCE_S
-        while classifier.batcher.pending:
+        while classifier.capacity.pending:
             assert time.monotonic() < until, "images are left"
             time.sleep(0.001)
         classifier.close()
@@ -49,7 +57,7 @@ def new_classifier():
 
 
 def classify(classifier, images, *heads, timeout_s=PATIENCE_S):
-    return classifier.classify(images, heads, Deadline.after(timeout_s))
+    return classifier.classify([*images], heads, classifier.capacity.permit(timeout_s))
 
 
 def told(classified):
@@ -149,7 +157,7 @@ def test_a_bad_image_fails_its_own_request_only(new_classifier):
         after = asyncio.create_task(classify(classifier, [picture("blue")], gap))
         with pytest.raises(NotAnImage) as refused:
             await bad
-        await come(lambda: classifier.batcher.pending == 4)
+        await come(lambda: classifier.capacity.pending == 4)
         base.network.release.set()
         return refused.value.index, [told(each) for each in await asyncio.gather(first, before, after)]
 
@@ -184,7 +192,7 @@ def test_what_is_not_done_by_its_deadline_is_dropped_before_the_engine(new_class
         with pytest.raises(DeadlineExceeded, match=r"within its 0\.2 seconds"):
             await classify(classifier, [picture("green")] * 3, gap, timeout_s=0.2)
         waited = time.monotonic() - started
-        assert classifier.batcher.pending == 1
+        assert classifier.capacity.pending == 1
         base.network.release.set()
         await first
         await classify(classifier, [picture("blue")], gap)
@@ -207,11 +215,11 @@ def test_a_client_that_hangs_up_is_dropped_before_the_engine(new_classifier):
         first = asyncio.create_task(classify(classifier, [picture("red")], gap))
         await entered(base)
         gone = asyncio.create_task(classify(classifier, [picture("green")] * 3, gap))
-        await come(lambda: classifier.batcher.pending == 4)
+        await come(lambda: classifier.capacity.pending == 4)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
-        assert classifier.batcher.pending == 1
+        assert classifier.capacity.pending == 1
         base.network.release.set()
         await first
         await classify(classifier, [picture("blue")], gap)
@@ -243,16 +251,82 @@ def test_a_full_queue_refuses_the_whole_request_and_keeps_none_of_it(new_classif
     async def crowd():
         first = asyncio.create_task(classify(classifier, [picture("red")], gap))
         await entered(base)
+        second = asyncio.create_task(classify(classifier, [picture("green")] * 3, gap))
+        await come(lambda: classifier.capacity.pending == 4)
         with pytest.raises(TooBusy) as refused:
-            await classify(classifier, [picture("green")] * 3, gap)
+            await classify(classifier, [picture("blue")] * 3, gap)
         assert refused.value.retry_after_s >= 1
-        second = asyncio.create_task(classify(classifier, [picture("green")] * 2, gap))
-        await come(lambda: classifier.batcher.pending == 3)
+        assert classifier.capacity.pending == 4
         base.network.release.set()
         await asyncio.gather(first, second)
 
     asyncio.run(crowd())
-    assert sum(base.network.sizes) == 3
+    assert sum(base.network.sizes) == 4
+
+
+def test_more_passes_than_one_request_may_ask_for_are_refused_for_good(new_classifier):
+    classifier = new_classifier(max_jobs_per_request=5)
+    heads = [head("one"), head("other")]
+    classified = asyncio.run(classify(classifier, [picture("red")] * 2, *heads))
+    assert len(classified.images) == 2
+    with pytest.raises(TooManyJobs, match="asks for 6 passes"):
+        asyncio.run(classify(classifier, [picture("red")] * 3, *heads))
+
+
+def test_a_request_larger_than_the_queue_waits_like_any_other(new_classifier):
+    classifier, base = new_classifier(max_queued_images=4), backbone(HeldBackbone())
+
+    async def one_behind_the_other():
+        first = asyncio.create_task(classify(classifier, [picture("red")], head("gap", on=base)))
+        await entered(base)
+        large = asyncio.create_task(classify(classifier, [picture("blue")] * 75, head("gap", on=base)))
+        await come(lambda: classifier.capacity.pending == 76)
+        base.network.release.set()
+        await first
+        return await large
+
+    assert len(asyncio.run(one_behind_the_other()).images) == 75
+
+
+def test_the_bytes_of_a_file_come_back_when_its_pixels_exist_and_not_when_they_are_computed(
+    new_classifier,
+):
+    classifier, base = new_classifier(), backbone(HeldBackbone())
+    gap, file = head("gap", on=base), picture("red", (64, 64))
+
+    async def held():
+        first = asyncio.create_task(classify(classifier, [file], gap))
+        await entered(base)
+        permit, images = classifier.capacity.permit(PATIENCE_S), [file, file]
+        await permit.charge(2 * len(file))
+        with permit:
+            second = asyncio.create_task(classifier.classify(images, [gap], permit))
+            await come(lambda: classifier.capacity.bytes_in_flight == 0)
+            assert images == [], "nothing holds the files any more"
+            assert classifier.capacity.pending == 3
+            base.network.release.set()
+            await asyncio.gather(first, second)
+
+    asyncio.run(held())
+
+
+@pytest.mark.parametrize("fault", [MemoryError("no memory"), RuntimeError("can't start new thread")])
+def test_a_fault_while_an_image_is_queued_fails_its_request_and_not_the_next(new_classifier, fault):
+    classifier, put = new_classifier(), Batcher.put
+
+    class Full(Batcher):
+        is_full = True
+
+        def put(self, job):
+            if self.is_full:
+                self.is_full = False
+                raise fault
+            put(self, job)
+
+    classifier.batcher = Full(8, classifier.capacity)
+    with pytest.raises(type(fault)):
+        asyncio.run(classify(classifier, [picture("red")], head("gap")))
+    assert asyncio.run(classify(classifier, [picture("red")], head("gap"))).images
 
 
 @pytest.mark.parametrize(
@@ -303,7 +377,7 @@ def test_closing_leaves_no_request_hanging(new_classifier):
             asyncio.create_task(classify(classifier, [picture("green", (99, 99))] * 6, gap))
             for _ in range(3)
         ]
-        await come(lambda: classifier.batcher.pending == 19)
+        await come(lambda: classifier.capacity.pending == 19)
         closing = asyncio.create_task(asyncio.to_thread(classifier.close))
         await asyncio.sleep(0.01)
         base.network.release.set()

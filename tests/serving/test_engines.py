@@ -167,8 +167,7 @@ import asyncio, sys
 from pathlib import Path
 from service.serving.batcher import Batcher
 from service.serving.classifier import Classifier
-from service.serving.batcher import Trace
-from service.serving.deadline import Deadline
+from service.serving.capacity import Capacity
 from service.serving.engines import choose_engine, open_engine
 from service.serving.heads import Heads
 from service.serving.rebuild import compile_in_child
@@ -180,10 +179,10 @@ heads = Heads(
     lambda: open_engine(choose_engine("openvino"), 1), 2, compile_in_child,
 )
 heads.load()
-classifier = Classifier(heads, Batcher(2, 8), 1, 10**6)
+classifier = Classifier(heads, Batcher(2, Capacity()), 1, 10**6)
 image = heads.get("gap").card.golden.image
 both = [heads.get("gap"), heads.get("flatten")]
-answer = asyncio.run(classifier.classify([image], both, Deadline.after(20))).images[0]
+answer = asyncio.run(classifier.classify([image], both, classifier.capacity.permit(20))).images[0]
 assert set(answer) == {{"gap", "flatten"}}
 classifier.close()
 print([name for name in ("tensorflow", "keras", "service.lab") if name in sys.modules])

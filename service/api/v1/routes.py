@@ -1,5 +1,6 @@
 """TensorFlow Serving's REST API over HTTP."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Request
 from service import errors
 from service.api.call import InCall
 from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
-from service.api.request_images import parsed, validated
+from service.api.request_images import validated
 from service.api.room import InRoom, Room, needs_key
 from service.api.v1 import messages
 from service.api.versions import head_of, with_and_without
@@ -32,9 +33,8 @@ router = APIRouter(tags=["v1"], dependencies=[Depends(needs_key)])
 async def v1_predict(call: InCall) -> messages.Predictions | messages.Outputs:
     """Probabilities of each image by one head, in the form of the request: by rows, or as a column."""
     head, limit = head_of(call.request), call.room.limits.max_images_per_request
-    body = await call.body()
-    is_column, pictures = await parsed(len(body), _read, body, limit)
-    done, _ = await call.run(lambda deadline: call.room.classifier.classify(pictures, [head], deadline))
+    is_column, pictures = await call.read_json(partial(_read, max_images=limit))
+    done, _ = await call.run(call.room.classifier.classify(pictures, [head], call.permit))
     table = [of_image[head.card.head].tolist() for of_image in done.images]
     return messages.Outputs(outputs=table) if is_column else messages.Predictions(predictions=table)
 

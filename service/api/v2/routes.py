@@ -1,5 +1,6 @@
 """Open Inference Protocol v2 over HTTP."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -9,7 +10,6 @@ from service import errors
 from service.api import problems
 from service.api.call import InCall
 from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
-from service.api.request_images import parsed
 from service.api.room import InRoom, needs_key
 from service.api.v2 import messages, wire
 from service.api.versions import head_of, with_and_without
@@ -80,13 +80,11 @@ async def v2_model_ready() -> messages.Ready:
 async def v2_infer(call: InCall, json_size: JsonSize = None) -> Response:
     """Probabilities of each image by one head; tensors are in JSON or in binary, as asked."""
     head, limit = head_of(call.request), call.room.limits.max_images_per_request
-    body = await call.body()
-    size = len(body) if json_size is None else json_size
-    request, pictures = await parsed(size, wire.read, body, json_size, head, limit)
-    done, timing = await call.run(
-        lambda deadline: call.room.classifier.classify(pictures, [head], deadline),
-        request.parameters.timeout / 1e3,
-    )
+    read = partial(wire.read, json_size=json_size, head=head, max_images=limit)
+    request, pictures = await call.read_json(read, json_size)
+    if request.parameters.timeout:
+        call.permit.shorten(request.parameters.timeout / 1e6)
+    done, timing = await call.run(call.room.classifier.classify(pictures, [head], call.permit))
     text, binary = wire.write(request, head, [of_image[head.card.head] for of_image in done.images])
     headers = {"Server-Timing": timing.header()}
     if not binary:

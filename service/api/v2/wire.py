@@ -31,7 +31,7 @@ RAW = InferenceRequest(inputs=[InputTensor(name=FILES, shape=[1], datatype="BYTE
 
 def read(
     body: bytes, json_size: int | None, head: LoadedHead, max_images: int
-) -> tuple[InferenceRequest, Sequence[Picture]]:
+) -> tuple[InferenceRequest, list[Picture]]:
     """The request and its pictures. All of the body is JSON without a `json_size`, and one file with 0.
 
     Raises BadParameter, NoImages, TooManyImages, or NotAnImage for what is not base64.
@@ -103,7 +103,7 @@ def _binary(given: InputTensor, behind: memoryview) -> memoryview | None:
     return None if size is None else behind
 
 
-def _pixels(given: InputTensor, binary: memoryview | None) -> Sequence[Picture]:
+def _pixels(given: InputTensor, binary: memoryview | None) -> list[Picture]:
     numbers = to_pixels(given.data or []) if binary is None else np.frombuffer(binary, np.uint8)
     is_filled = numbers.size == math.prod(given.shape)
     if not is_filled or (numbers.ndim > 1 and list(numbers.shape) != given.shape):
@@ -111,7 +111,7 @@ def _pixels(given: InputTensor, binary: memoryview | None) -> Sequence[Picture]:
     return list(numbers.reshape(given.shape))
 
 
-def _files(given: InputTensor, binary: memoryview | None) -> Sequence[Picture]:
+def _files(given: InputTensor, binary: memoryview | None) -> list[Picture]:
     files = given.shape[0]
     if binary is not None:
         return _elements(binary, files)
@@ -121,8 +121,9 @@ def _files(given: InputTensor, binary: memoryview | None) -> Sequence[Picture]:
     return [from_base64(index, text) for index, text in enumerate(texts)]
 
 
-def _elements(binary: memoryview, count: int) -> list[bytes]:
-    elements, end = [], 0
+def _elements(binary: memoryview, count: int) -> list[Picture]:
+    elements: list[Picture] = []
+    end = 0
     try:
         for _ in range(count):
             (size,) = LENGTH.unpack_from(binary, end)
