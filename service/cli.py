@@ -28,6 +28,7 @@ from service.store.card import Card
 log = logging.getLogger(__name__)
 
 EXAMPLE = Path("examples/red-top-left.jpg")
+UNREAD_S = 60.0
 
 
 def main() -> None:
@@ -80,11 +81,16 @@ def _serve(arguments: argparse.Namespace) -> None:
     DrainingServer(config, stopping, settings.drain_delay_s).run(sockets=[listener])
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that has its address and does not listen yet: uvicorn sees to that. Raises OSError."""
+def _bound(host: str, port: int, unread_s: float = UNREAD_S) -> socket.socket:
+    """A socket that has its address and does not listen yet: uvicorn sees to that. Raises OSError.
+
+    On Linux a client that reads nothing of its answer for `unread_s` is disconnected.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1e3 * unread_s))
     listener.bind(address)
     return listener
 

@@ -12,7 +12,7 @@ from bench import stores
 from bench.figures import Figures
 from bench.measure import load as closed_loop
 from fleet.load import Load, latencies_s, load
-from fleet.overload import TIMES, overload
+from fleet.overload import LARGE, TIMES, mixed, overload, returning, share
 from fleet.replicas import proxied, replicas
 from live import wait_until
 
@@ -55,16 +55,24 @@ def two_against_one(figures: Figures, store: Store, rounds: int, body: Path) -> 
 
 
 def flooded(figures: Figures, server, body: Path) -> None:
-    """Ten times what it can do."""
+    """More than it can do: refused for good, coming back, and of many images."""
     found = overload(server, body, FLOOD_S)
     what = f"{TIMES} x the peak rate for {FLOOD_S} s"
     figures.add(found.goodput_per_s / found.peak_per_s, f"{what}: goodput / peak", at_least=0.9)
     figures.add(found.accepted_p99_s, f"{what}: p99 of accepted requests", "s", 10)
-    figures.add(found.obeyed, f"{what}: served when Retry-After is obeyed", at_least=0.95)
+    figures.add(found.longest_retry_s, f"{what}: largest Retry-After", "s", 30)
     figures.add(1e3 * found.alive_p99_s, f"{what}: p99 of /healthz", "ms", 100)
     figures.add(found.grown_mb, f"{what}: growth of resident memory", "MB", 100)
     name = f"latency 2 s after {what} / before"
     figures.add(found.after_s / found.before_s, name, at_most=1.5)
+    for times in (2, TIMES):
+        flood = returning(server, body, times * found.peak_per_s, FLOOD_S, obey_s=FLOOD_S)
+        what = f"of those refused at {times} x the peak rate for {FLOOD_S} s who come back as told"
+        figures.add(flood.served(), f"{what}: served until {FLOOD_S} s after it")
+    for times in (2, TIMES):
+        single, large = mixed(server, body, times * found.peak_per_s, FLOOD_S)
+        what = f"share served of requests of {LARGE} images / of single ones, at {times} x the peak rate"
+        figures.add(share(large) / share(single), what)
 
 
 def swapped(figures: Figures, demo: Store, other: Store, body: Path) -> None:

@@ -1,12 +1,13 @@
 """Load on one URL, in a process of its own. Prints what became of every request, as JSON.
 
-usage: client.py URL BODY [--clients N [--pause S] | --rate R [--obey S]] [--seconds S]
+usage: client.py URL BODY [--clients N [--pause S] | --rate R [--obey S]] [--seconds S] [--type T]
 
 `--clients`: each sends the next request when the last is answered, after a pause of about S seconds.
-`--rate`: requests a second, sent when they are due whatever became of the others; latency counts from
-then. With `--obey`, those refused come back after Retry-After, under the same X-Request-ID, where that
-is within S seconds after the end. It ends after its seconds, or when its standard input closes, and
-then waits for what is under way. Raw sockets, so that its own work is small.
+`--rate`: requests a second on average, at random (Poisson) times, sent when they are due whatever became
+of the others; latency counts from then. With `--obey`, those refused come back after Retry-After, under
+the same X-Request-ID, until they are served or S seconds after the end. It ends after its seconds, or
+when its standard input closes, and then waits for what is under way. Raw sockets, so that its own work
+is small.
 """
 
 import argparse
@@ -29,8 +30,8 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Client:
     """Sends requests on connections that it keeps, and remembers what became of each."""
 
-    def __init__(self, url: str, body: bytes) -> None:
-        self._url, self._body = urlsplit(url), body
+    def __init__(self, url: str, body: bytes, media_type: str) -> None:
+        self._url, self._body, self._type = urlsplit(url), body, media_type
         self._idle: deque[Connection] = deque()
         self.sent: list[dict] = []
 
@@ -52,6 +53,7 @@ class Client:
     async def _exchange(self, request_id: str) -> dict:
         target = f"{self._url.path}?{self._url.query}"
         head = f"POST {target} HTTP/1.1\r\nHost: {self._url.netloc}\r\nX-Request-ID: {request_id}\r\n"
+        head += f"Content-Type: {self._type}\r\n"
         reader, writer = await self._connection()
         try:
             writer.write(f"{head}Content-Length: {len(self._body)}\r\n\r\n".encode() + self._body)
@@ -96,19 +98,21 @@ async def closed(client: Client, clients: int, pause_s: float, is_over: asyncio.
 async def opened(
     client: Client, rate: float, seconds: float, obey_s: float | None, is_over: asyncio.Event
 ) -> None:
-    """Requests at that rate; those refused come back when they were told to, if that is soon enough."""
+    """Requests at that rate; those refused come back as they were told, while that is soon enough."""
     begun, under_way = time.monotonic(), []
 
     async def one(due: float) -> None:
         sent = await client.send(due)
-        if sent["status"] == REFUSED and obey_s is not None:
+        while sent["status"] == REFUSED and obey_s is not None:
             back = time.monotonic() + sent["retry_after"]
-            if back <= begun + seconds + obey_s:
-                await asyncio.sleep(sent["retry_after"])
-                await client.send(back, sent["id"], attempt=2)
+            if back > begun + seconds + obey_s:
+                return
+            await asyncio.sleep(sent["retry_after"])
+            sent = await client.send(back, sent["id"], sent["attempt"] + 1)
 
+    due = begun
     while not is_over.is_set():
-        due = begun + len(under_way) / rate
+        due += random.expovariate(rate)
         await asyncio.sleep(due - time.monotonic())
         under_way.append(asyncio.create_task(one(due)))
     await asyncio.gather(*under_way)
@@ -123,8 +127,9 @@ async def main() -> None:
     parser.add_argument("--rate", type=float)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--obey", type=float)
+    parser.add_argument("--type", default="image/jpeg")
     asked = parser.parse_args()
-    client, is_over = Client(asked.url, asked.body.read_bytes()), asyncio.Event()
+    client, is_over = Client(asked.url, asked.body.read_bytes(), asked.type), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.call_later(asked.seconds, is_over.set)
     loop.add_reader(sys.stdin, is_over.set)

@@ -44,6 +44,15 @@ class Load:
         """Those of that status that were due in that time."""
         return [one for one in self.sent if one["status"] == status and since <= one["due"] < until]
 
+    def longest_retry_s(self) -> int:
+        """The largest Retry-After of all."""
+        return max((one["retry_after"] for one in self.of(429)), default=0)
+
+    def served(self) -> float:
+        """The share of the refused who came back until they were answered."""
+        refused = {one["id"] for one in self.of(429)}
+        return len(refused & {one["id"] for one in self.of(200)}) / len(refused)
+
     def failed(self) -> list[dict]:
         """Those that got neither an answer nor a refusal."""
         return [one for one in self.sent if one["status"] not in (200, 429)]
@@ -55,7 +64,7 @@ def latencies_s(answers: list[dict]) -> np.ndarray:
 
 
 @contextmanager
-def load(url: str, body: Path, core: int | None = None, **options: float) -> Iterator[Load]:
+def load(url: str, body: Path, core: int | None = None, **options: float | str) -> Iterator[Load]:
     """`options` are those of client.py."""
     pinned = ["taskset", "-c", str(core)] if core is not None else []
     flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]

@@ -1,5 +1,7 @@
-"""Ten times what a server can do, for a while, and what comes of it. One core serves, the other asks."""
+"""More than a server can do, for a while, and what comes of it. One core serves, the other asks."""
 
+import base64
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from process import resident_mb
 
 CLIENTS = 16
 TIMES = 10
+LARGE = 32
 SETTLING_S = 3.0
 PEAK_S = 12.0
 AFTER_S = 2.0
@@ -29,7 +32,7 @@ class Overload:
     peak_per_s: float
     goodput_per_s: float
     accepted_p99_s: float
-    obeyed: float
+    longest_retry_s: int
     alive_p99_s: float
     before_s: float
     after_s: float
@@ -38,32 +41,65 @@ class Overload:
 
 
 def overload(replica: Replica, body: Path, seconds: float) -> Overload:
-    """Peak, the flood, whose refused requests come back as they were told while it lasts, and calm."""
+    """Peak, the flood, whose refused requests do not come back, and calm."""
     url = f"{replica.url}/predict"
-    with load(url, body, CLIENT_CORE, clients=CLIENTS, seconds=PEAK_S + SETTLING_S) as most:
-        most.wait()
-    peak_per_s = per_second(most, SETTLING_S, PEAK_S + SETTLING_S)
+    peak_per_s = peak(url, body)
     before_s = alone_s(url, body)
     grown_mb, counted = -resident_mb(replica.server), counts(replica)
-    flooding = {"rate": TIMES * peak_per_s, "seconds": seconds, "obey": 0}
+    flooding = {"rate": TIMES * peak_per_s, "seconds": seconds}
     with alive(replica.url) as checks_s, load(url, body, CLIENT_CORE, **flooding) as flood:
         time.sleep(seconds + AFTER_S)
         after_s = alone_s(url, body)
         flood.wait()
     grown_mb += resident_mb(replica.server)
-    returned = [one for one in flood.sent if one["attempt"] == 2]
     return Overload(
         flood=flood,
         peak_per_s=peak_per_s,
         goodput_per_s=per_second(flood, SETTLING_S, seconds),
         accepted_p99_s=float(np.percentile(latencies_s(flood.of(200)), 99)),
-        obeyed=sum(one["status"] == 200 for one in returned) / len(returned),
+        longest_retry_s=flood.longest_retry_s(),
         alive_p99_s=float(np.percentile(checks_s, 99)),
         before_s=before_s,
         after_s=after_s,
         grown_mb=grown_mb,
         counted=tuple(now - then for now, then in zip(counts(replica), counted, strict=True)),
     )
+
+
+def peak(url: str, body: Path) -> float:
+    """Answers a second to as many clients as keep it busy."""
+    with load(url, body, CLIENT_CORE, clients=CLIENTS, seconds=PEAK_S + SETTLING_S) as most:
+        most.wait()
+    return per_second(most, SETTLING_S, PEAK_S + SETTLING_S)
+
+
+def returning(replica: Replica, body: Path, rate: float, seconds: float, obey_s: float) -> Load:
+    """A flood whose refused requests come back as told, until `obey_s` after its end."""
+    flooding = {"rate": rate, "seconds": seconds, "obey": obey_s}
+    with load(f"{replica.url}/predict", body, CLIENT_CORE, **flooding) as flood:
+        flood.wait()
+    return flood
+
+
+def mixed(replica: Replica, body: Path, images_per_s: float, seconds: float) -> tuple[Load, Load]:
+    """A flood, half of whose images come one by one, and half LARGE at a time."""
+    url, many = f"{replica.url}/predict", body.with_suffix(".json")
+    text = base64.b64encode(body.read_bytes()).decode()
+    many.write_text(json.dumps({"images": [text] * LARGE}))
+    one = {"rate": images_per_s / 2, "seconds": seconds}
+    large = {"rate": images_per_s / 2 / LARGE, "seconds": seconds, "type": "application/json"}
+    with (
+        load(url, body, CLIENT_CORE, **one) as single,
+        load(url, many, CLIENT_CORE, **large) as whole,
+    ):
+        single.wait()
+        whole.wait()
+    return single, whole
+
+
+def share(load: Load) -> float:
+    """Of its requests, those that were answered."""
+    return len(load.of(200)) / len(load.sent)
 
 
 def per_second(load: Load, since_s: float, until_s: float) -> float:
