@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from service.api.numbers import Milliseconds, Number
 from service.serving.classifier import Classified, Explanations, Stages, rank
 from service.serving.deadline import Deadline
 from service.serving.loading import LoadedHead
@@ -20,16 +21,16 @@ class Prediction(BaseModel):
 
     index: int
     label: str
-    probability: float
+    probability: Number
 
 
 class Timing(BaseModel):
     """Milliseconds: of the image that was ready last, and of the whole request in `total`."""
 
-    decode: float
-    queue: float = Field(description="all waiting: for a decoder and for the engine")
-    inference: float
-    total: float = Field(description="from the moment the body was read")
+    decode: Milliseconds
+    queue: Milliseconds = Field(description="all waiting: for a decoder and for the engine")
+    inference: Milliseconds
+    total: Milliseconds = Field(description="from the moment the body was read")
 
     @classmethod
     def of(cls, stages: Stages, deadline: Deadline) -> "Timing":
@@ -67,9 +68,9 @@ class Predicted(AnsweringHead):
 class Explanation(Prediction):
     """The evidence for one class of an image: `grid` summed and `constant` make its `logit`."""
 
-    logit: float = Field(description="by the engine")
-    constant: float = Field(description="what biases alone add")
-    grid: list[list[float]] = Field(description="rows, from the top of the picture as the head sees it")
+    logit: Number = Field(description="by the engine")
+    constant: Number = Field(description="what biases alone add")
+    grid: list[list[Number]] = Field(description="rows, from the top of the picture as the head sees it")
 
 
 class Explained(AnsweringHead):
@@ -82,15 +83,15 @@ class Explained(AnsweringHead):
 class Moved(Prediction):
     """The likeliest class of the picture moved by one offset."""
 
-    kept: float = Field(description="probability of the class that is likeliest in its place")
+    kept: Number = Field(description="probability of the class that is likeliest in its place")
 
 
 class ShiftedHead(AnsweringHead, Prediction):
     """What position means to one head: its answer to the picture in its place, and to it moved."""
 
-    stability: float = Field(description="share of the offsets with the same likeliest class")
-    drift_mean: float = Field(description="of that class's probability, absolute")
-    drift_max: float
+    stability: Number = Field(description="share of the offsets with the same likeliest class")
+    drift_mean: Number = Field(description="of that class's probability, absolute")
+    drift_max: Number
     answers: list[Moved] = Field(description="in the order of the offsets")
 
 
@@ -114,7 +115,7 @@ class Compared(BaseModel):
 
     heads: list[AnsweringHead]
     results: list[Comparison]
-    agreement: float
+    agreement: Number
     timing_ms: Timing
 
 

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from service.api.numbers import Number
 from service.api.reasons import fit_to_tell
 from service.api.request_images import from_base64
 from service.api.tensors import FILES, PIXELS, Tensor, inputs_of, output_of, to_pixels
@@ -40,13 +41,13 @@ class PredictRequest(BaseModel):
 class Predictions(BaseModel):
     """Probabilities of each image, in the order of labels."""
 
-    predictions: list[list[float]]
+    predictions: list[list[Number]]
 
 
 class Outputs(BaseModel):
     """The same, in answer to `inputs`."""
 
-    outputs: list[list[float]]
+    outputs: list[list[Number]]
 
 
 class Cause(BaseModel):

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, FailFast, Field, StrictBool, StrictInt
 
+from service.api.numbers import Number
 from service.api.tensors import Tensor, inputs_of, output_of
 from service.serving.loading import LoadedHead
 
@@ -76,7 +77,7 @@ class OutputTensor(BaseModel):
     shape: list[int]
     datatype: Literal["FP32", "BYTES"]
     parameters: BinarySize | None = None
-    data: list[float] | list[str] | None = None
+    data: list[Number] | list[str] | None = None
 
 
 class InferenceResponse(BaseModel):
