@@ -37,9 +37,9 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     init.add_argument("--if-empty", action="store_true", help="do nothing where the store has heads")
 
     importing = command("import", "publish a saved Keras 3 model as a head")
-    importing.add_argument("file", type=Path, metavar="FILE.keras")
+    importing.add_argument("file", type=_path, metavar="FILE.keras")
     importing.add_argument("--head", required=True, help="name of the head")
-    importing.add_argument("--labels", required=True, type=Path, help="text file, a label a line")
+    importing.add_argument("--labels", required=True, type=_path, help="text file, a label a line")
     importing.add_argument("--size", type=int, help="input side, for a model that takes any")
     importing.add_argument("--preprocessing", choices=get_args(Preprocessing))
     importing.add_argument("--resize", choices=get_args(Resize))
@@ -47,11 +47,11 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
     compiling = command("compile", "derive the files that an engine opens from a version's model")
     compiling.add_argument("head")
-    compiling.add_argument("--version", type=int, help="default: the newest")
+    compiling.add_argument("--version", type=_count, help="default: the newest")
     compiling.add_argument("--engine", choices=("openvino", "keras"), default="openvino")
 
     training = command("train", "train heads on one's own photographs, and compare them")
-    training.add_argument("folder", type=Path, help="FOLDER/<class>/*, or train, val and test below it")
+    training.add_argument("folder", type=_path, help="FOLDER/<class>/*, or train, val and test below it")
     training.add_argument(
         "--head",
         action="append",
@@ -86,7 +86,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     quantize = command("quantize", "publish int8 heads: one faster backbone for heads that share one")
     quantize.add_argument("heads", nargs="+", metavar="HEAD")
     quantize.add_argument(
-        "--images", required=True, type=Path, metavar="FOLDER", help="photographs in a folder a class"
+        "--images", required=True, type=_path, metavar="FOLDER", help="photographs in a folder a class"
     )
     quantize.add_argument(
         "--max-drop",
@@ -101,7 +101,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     _add_predict(command("predict", "ask a running server about pictures"))
 
     study = command("study", "compare the heads: accuracy, cost, and what differs by more than chance")
-    study.add_argument("--html", type=Path, metavar="FILE", help="also write a page with charts")
+    study.add_argument("--html", type=_path, metavar="FILE", help="also write a page with charts")
     for added in (init, importing, compiling, training, quantize, benchmark, study):
         added.add_argument("--store-dir", help="the model store")
     return top
@@ -119,14 +119,21 @@ def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
 
 
 def _add_predict(predict: argparse.ArgumentParser) -> None:
-    predict.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="a picture, or a folder")
+    predict.add_argument("paths", nargs="+", type=_path, metavar="FILE", help="a picture, or a folder")
     predict.add_argument(
         "--head", action="append", default=[], dest="heads", help="may repeat [the server's default]"
     )
     predict.add_argument("--top-k", type=_count, default=1, metavar="N", help="classes of each [1]")
     predict.add_argument("--json", action="store_true", help="print JSON, not a table")
-    predict.add_argument("--explain", type=Path, metavar="OUT", help="also write evidence maps there")
+    predict.add_argument("--explain", type=_path, metavar="OUT", help="also write evidence maps there")
     predict.add_argument("--url", help="of the server [RESNET_HEADS_URL, or http://127.0.0.1:8000]")
+
+
+def _path(text: str) -> Path:
+    """Not an empty one: it would be the folder one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return Path(text)
 
 
 def _count(text: str) -> int:

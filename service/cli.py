@@ -182,7 +182,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from service.client import DEFAULT_URL, Client
     from service.predicting import Asking, predict
 
-    url = arguments.url or os.environ.get("RESNET_HEADS_URL") or DEFAULT_URL
+    url = os.environ.get("RESNET_HEADS_URL", DEFAULT_URL) if arguments.url is None else arguments.url
     with Client(url, api_key=os.environ.get("RESNET_HEADS_API_KEY")) as client:
         asking = Asking(client, arguments.heads, arguments.top_k, arguments.explain)
         return predict(asking, arguments.paths, arguments.json)

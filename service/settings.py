@@ -84,6 +84,17 @@ class Settings(BaseSettings):
         "console", description="log lines for people, or an object a line"
     )
 
+    @field_validator(
+        *("host", "default_head", "store_dir", "cache_dir", "api_keys_file", "admin_key_file"),
+        mode="before",
+    )
+    @classmethod
+    def refuse_empty(cls, value: object) -> object:
+        """An unset variable of a shell: it would be taken for the folder one is in, say."""
+        if value == "":
+            raise ValueError("it is empty")
+        return value
+
     @field_validator("pinned", mode="before")
     @classmethod
     def split_pairs(cls, value: object) -> object:

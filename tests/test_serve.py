@@ -172,6 +172,10 @@ def test_a_port_in_use_is_one_line_and_exit_2():
         ([], {}, "COMMAND"),
         (["compile", "nope"], {}, "nope"),
         (["import", "x.keras"], {}, "--head"),
+        (["predict", "a.png", "--url", ""], {}, "'' is not a URL"),
+        (["benchmark", "--heads", ""], {}, "heads"),
+        (["serve", "--default-head", ""], {}, "default_head"),
+        (["init"], {"RESNET_HEADS_STORE_DIR": ""}, "store_dir"),
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_exit_2(arguments, environment, told):

@@ -42,6 +42,16 @@ def test_defaults_are_safe():
 
 
 @pytest.mark.parametrize(
+    "name", ["default_head", "host", "store_dir", "cache_dir", "api_keys_file", "admin_key_file"]
+)
+def test_an_empty_text_is_refused_where_it_would_mean_another_thing(name, monkeypatch):
+    """An empty path is the folder one is in, and an empty host may be every address."""
+    monkeypatch.setenv(f"RESNET_HEADS_{name.upper()}", "")
+    with pytest.raises(ValidationError, match="it is empty"):
+        Settings()
+
+
+@pytest.mark.parametrize(
     "wrong", [{"port": -1}, {"engine": "jax"}, {"max_batch_size": 0}, {"unknown": 1}]
 )
 def test_wrong_values_are_refused(wrong):

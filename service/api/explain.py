@@ -37,7 +37,7 @@ async def explain(
     `grid`, summed, and `constant` make the `logit`. With `format=png`, one image under its map.
     """
     images, fields = await call.read(query)
-    head = call.room.heads.get(fields.head or call.room.default_head, fields.version)
+    head = call.room.choose_one(fields.head, fields.version)
     index = None if fields.label is None else _index_of(fields.label, head.card.labels)
     if fields.format == "png" and len(images) > 1:
         raise errors.BadParameter("format: png is for one image.")

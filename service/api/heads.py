@@ -5,8 +5,10 @@ from fastapi import APIRouter, Depends
 from service import errors
 from service.api import inventory, problems
 from service.api.room import InRoom, needs_key
+from service.api.versions import refuse_nameless
 
 router = APIRouter(tags=["heads"], dependencies=[Depends(needs_key)])
+refuse_nameless(router, "/heads/")
 
 
 @router.get("/heads", responses=problems.documented(errors.NotReady, errors.NotAuthorized))

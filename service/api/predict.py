@@ -17,7 +17,7 @@ router = APIRouter(tags=["predict"], dependencies=[Depends(needs_key)], response
 async def predict(call: InCall, query: Annotated[PredictFields, Query()]) -> schemas.Predicted:
     """Ranked classes of one or more images by one head. The query wins over fields of the body."""
     images, fields = await call.read(query)
-    head = call.room.heads.get(fields.head or call.room.default_head, fields.version)
+    head = call.room.choose_one(fields.head, fields.version)
     classified, timing = await call.run(call.room.classifier.classify(images, [head], call.permit))
     return schemas.predicted(classified, head, call.room.engine_name(), fields.top_k, timing)
 

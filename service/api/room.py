@@ -54,6 +54,10 @@ class Room:
             raise NotReady(" ".join(self.heads.missing(())))
         return self.heads.engine_name
 
+    def choose_one(self, name: str | None, version: int | None) -> LoadedHead:
+        """The named head, the default one when None. Raises what `heads.get` does."""
+        return self.heads.get(self.default_head if name is None else name, version)
+
     def choose(self, names: Iterable[str] | None) -> list[LoadedHead]:
         """The named heads, each once; all that serve when None. Raises what `heads.get` does."""
         if names is not None:

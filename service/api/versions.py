@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 
 from service.api.room import InRoom
 from service.serving.loading import LoadedHead
@@ -24,10 +24,20 @@ def with_and_without(add: Callable[..., Any], path: str, **described: Any) -> Ca
     return register
 
 
+def refuse_nameless(router: APIRouter, *paths: str) -> None:
+    """Registers paths in which the name of the head is empty: no head has that name."""
+    for path in paths:
+        router.add_api_route(path, _nameless, methods=["GET", "POST"], include_in_schema=False)
+
+
 def head_of(request: Request) -> LoadedHead:
     """What the path of such an endpoint names."""
     head: LoadedHead = request.state.head
     return head
+
+
+async def _nameless(room: InRoom) -> None:
+    room.heads.get("")
 
 
 async def _serving(request: Request, room: InRoom, head: str) -> None:

@@ -55,7 +55,7 @@ def compare(
     timeout_s: float | None = None,
 ) -> Call[Compared]:
     """Ranked classes of each image by several heads, by all that serve when None."""
-    query = [("heads", ",".join(heads) if heads else None), ("top_k", top_k)]
+    query = [("heads", None if heads is None else ",".join(heads)), ("top_k", top_k)]
     return Call("POST", "/compare", Compared.model_validate_json, query, images, timeout_s=timeout_s)
 
 
@@ -128,7 +128,7 @@ def measure(
         Report.model_validate_json,
         json={name: value for name, value in asked.items() if value is not None},
         accept=EVENTS,
-        timeout_s=timeout_s or seconds + MORE_S,
+        timeout_s=seconds + MORE_S if timeout_s is None else timeout_s,
         on_progress=on_progress,
     )
 

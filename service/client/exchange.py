@@ -79,7 +79,7 @@ class Exchange(Generic[T]):
         self._url = url
         self._id = uuid.uuid4().hex
         self._images = [content(image) for image in call.images]
-        self.deadline = Deadline.after(call.timeout_s or timeout_s)
+        self.deadline = Deadline.after(timeout_s if call.timeout_s is None else call.timeout_s)
 
     def request(self) -> dict[str, Any]:
         """What httpx is to send, with the time that is left."""

@@ -51,7 +51,7 @@ class HeadSpec:
 
 def parse(text: str) -> HeadSpec:
     """The head that `text` describes. Raises CommandError."""
-    name, _, rest = text.partition("=") if re.match(r"[^,:]*=", text) else ("", "", text)
+    name, is_named, rest = text.partition("=") if re.match(r"[^,:]*=", text) else ("", "", text)
     pooling, *options = rest.split(",")
     word, *window = pooling.split(":")
     if word not in get_args(Pooling) or bool(window) != (word in WINDOWED) or len(window) > 2:  # noqa: PLR2004 (F and S)
@@ -59,7 +59,7 @@ def parse(text: str) -> HeadSpec:
     sizes = [_whole(text, value) for value in window] + [1] * (len(window) == 1)
     hidden, dropout = _options(text, options)
     spec = HeadSpec(
-        name=name or _default_name(word, window, hidden),
+        name=name if is_named else _default_name(word, window, hidden),
         pooling=word,  # type: ignore[arg-type]  # one of them, as was just seen
         filter=sizes[0] if sizes else None,
         stride=sizes[1] if sizes else None,

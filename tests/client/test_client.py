@@ -14,7 +14,7 @@ from live import running, wait_until
 from service.app import create_app
 from service.benchmark.bench import Bench
 from service.benchmark.report import Report
-from service.client import AsyncClient, Refused
+from service.client import AsyncClient, Refused, TimedOut
 from service.settings import Settings
 from service.store.layout import Store
 
@@ -80,6 +80,17 @@ def test_what_the_service_refuses_says_so(call, tmp_path, name, images, given, s
     assert (refused.value.status, refused.value.kind) == (status, kind)
     assert refused.value.image is None
     assert str(refused.value) == refused.value.detail
+
+
+@pytest.mark.parametrize("heads", [[], [""]])
+def test_no_heads_are_not_all_heads(ask, heads):
+    with pytest.raises(Refused, match="no head named ''"):
+        ask("compare", picture(), heads=heads)
+
+
+def test_no_time_is_not_the_usual_time(ask):
+    with pytest.raises(TimedOut):
+        ask("predict", picture(), timeout_s=0)
 
 
 def test_a_broken_image_is_named_by_its_index(ask):

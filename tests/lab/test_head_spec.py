@@ -42,6 +42,7 @@ def test_a_head_is_described_in_one_word(text, spec):
         ("gap,dropout=1", "'1' is not a rate"),
         ("gap,dropout=-1", "'-1' is not a rate"),
         ("Gap Head=gap", "'Gap Head' is not a head's name"),
+        ("=gap", "'' is not a head's name"),
     ],
 )
 def test_what_is_not_understood_is_said_with_the_way_to_write_it(text, reason):

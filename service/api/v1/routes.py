@@ -12,7 +12,7 @@ from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
 from service.api.request_images import validated
 from service.api.room import InRoom, Room, needs_key
 from service.api.v1 import messages
-from service.api.versions import head_of, with_and_without
+from service.api.versions import head_of, refuse_nameless, with_and_without
 from service.serving.classifier import Picture
 from service.serving.heads import HeadStatus
 
@@ -22,6 +22,7 @@ BODY = {
 }
 
 router = APIRouter(tags=["v1"], dependencies=[Depends(needs_key)])
+refuse_nameless(router, "/v1/models/", "/v1/models/:predict", "/v1/models//{rest:path}")
 
 
 @with_and_without(

@@ -12,7 +12,7 @@ from service.api.call import InCall
 from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
 from service.api.room import InRoom, needs_key
 from service.api.v2 import messages, wire
-from service.api.versions import head_of, with_and_without
+from service.api.versions import head_of, refuse_nameless, with_and_without
 
 JSON_SIZE = "Inference-Header-Content-Length"
 BINARY = "application/octet-stream"
@@ -24,6 +24,7 @@ BODY = {
 }
 
 router = APIRouter(tags=["v2"], dependencies=[Depends(needs_key)])
+refuse_nameless(router, "/v2/models/", "/v2/models//{rest:path}")
 health = APIRouter(tags=["v2"])
 
 JsonSize = Annotated[
