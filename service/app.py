@@ -5,26 +5,20 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import Depends, FastAPI
-from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
+from fastapi.routing import iter_route_contexts
 
 import service
-from service.api import benchmark, explain, heads, health, page, predict, problems, scrape
+from service.api import benchmark, explain, heads, health, openapi, page, predict, problems, scrape
 from service.api.gate import Gate
 from service.api.guards import Limits
-from service.api.images import without_null
 from service.api.keys import Keys
 from service.api.metrics import Metrics, State
 from service.api.observe import Observe
 from service.api.room import Room, needs_key
-from service.api.schemas import Problem
 from service.api.v1 import routes as v1
-from service.api.v1.messages import PredictRequest
 from service.api.v2 import routes as v2
-from service.api.v2.messages import InferenceRequest
 from service.benchmark.bench import Bench
 from service.serving import memory
 from service.serving.batcher import Batcher
@@ -39,8 +33,6 @@ from service.settings import Settings
 from service.store.layout import Store, default_cache
 
 log = logging.getLogger(__name__)
-
-UNREAD = (Problem, PredictRequest, InferenceRequest)
 
 
 def create_app(
@@ -86,6 +78,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        list(iter_route_contexts(app.routes))  # else the first request would wait for its router's
         loading = asyncio.create_task(_load(loaded, on_ready))
         watching = asyncio.create_task(_watch(loaded, loading, settings.reload_poll_s))
         if settings.listen_when_ready:  # the server listens once this has begun
@@ -130,7 +123,7 @@ def create_app(
         Gate, room=room, routes=[route for topic in computing for route in topic.router.routes]
     )
     app.add_middleware(Observe, metrics=metrics)
-    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    openapi.install(app)
     return app
 
 
@@ -170,27 +163,3 @@ async def _watch(heads: Heads, loading: asyncio.Task[None], poll_s: float) -> No
                 memory.give_back()
         except Exception:
             log.exception("the store could not be looked at; what serves goes on serving")
-
-
-def _describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document: FastAPI's, with what it does not read itself and without its own 422."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        components = document["components"]["schemas"]
-        _, made = models_json_schema(
-            [(model, "validation") for model in UNREAD], ref_template="#/components/schemas/{model}"
-        )
-        components |= made["$defs"]
-        for unused in ("HTTPValidationError", "ValidationError"):
-            components.pop(unused, None)
-        for item in document["paths"].values():
-            for operation in item.values():
-                for parameter in operation.get("parameters", ()):
-                    parameter["schema"] = without_null(parameter["schema"])
-                # in its place is a problem, or none: a path is any text
-                if "HTTPValidationError" in str(operation["responses"].get("422")):
-                    del operation["responses"]["422"]
-        app.openapi_schema = document
-    return app.openapi_schema

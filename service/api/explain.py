@@ -1,5 +1,6 @@
 """POST /explain and POST /shift: where a head looks, and what position means to it."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from service import errors
-from service.api import problems, schemas
+from service.api import answers, problems, schemas
 from service.api.call import InCall
 from service.api.fields import OFFSET, ExplainFields, ShiftFields
 from service.api.images import FAILURES, body_of
@@ -29,9 +30,7 @@ PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"
     response_model=schemas.Explained,
     openapi_extra=body_of(ExplainFields),
 )
-async def explain(
-    call: InCall, query: Annotated[ExplainFields, Query()]
-) -> schemas.Explained | Response:
+async def explain(call: InCall, query: Annotated[ExplainFields, Query()]) -> Response:
     """How much each position of the feature map adds to the logit of a class: an exact sum.
 
     `grid`, summed, and `constant` make the `logit`. With `format=png`, one image under its map.
@@ -43,16 +42,22 @@ async def explain(
         raise errors.BadParameter("format: png is for one image.")
     done, timing = await call.run(call.room.classifier.explain(images, head, call.permit, index))
     if fields.format != "png":
-        return schemas.explained(done, head, call.room.engine_name(), timing)
+        told = done, head, call.room.engine_name(), timing
+        return await answers.as_json(call, done.classified.size, schemas.explained, *told)
     card, evidence = head.card, done.evidence[0]
     title = f"{card.head} {card.version}: {card.labels[evidence.index]}"
     pixels = done.classified.traces[0][card.head].pixels
-    picture = overlay.draw(pixels, evidence, title)
+    picture = await asyncio.to_thread(overlay.draw, pixels, evidence, title)
     return Response(picture, media_type="image/png", headers={"Server-Timing": timing.header()})
 
 
-@router.post("/shift", responses=FAILURES, openapi_extra=body_of(ShiftFields, max_images=1))
-async def shift(call: InCall, query: Annotated[ShiftFields, Query()]) -> schemas.Shifted:
+@router.post(
+    "/shift",
+    responses=FAILURES,
+    response_model=schemas.Shifted,
+    openapi_extra=body_of(ShiftFields, max_images=1),
+)
+async def shift(call: InCall, query: Annotated[ShiftFields, Query()]) -> Response:
     """One picture moved by each offset, its edges repeated: what stays of each head's answer."""
     images, fields = await call.read(query)
     if len(images) > 1:
@@ -61,7 +66,8 @@ async def shift(call: InCall, query: Annotated[ShiftFields, Query()]) -> schemas
     heads = call.room.choose(fields.head)
     ran = tuple(dict.fromkeys((IN_PLACE, *offsets)))
     classified, timing = await call.run(call.room.classifier.classify(images, heads, call.permit, ran))
-    return schemas.shifted(classified, ran, offsets, call.room.engine_name(), timing)
+    told = classified, ran, offsets, call.room.engine_name(), timing
+    return await answers.as_json(call, classified.size, schemas.shifted, *told)
 
 
 def _index_of(label: str, labels: Sequence[str]) -> int:

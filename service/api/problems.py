@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -181,7 +182,9 @@ def _media_type(is_foreign: bool) -> str:
 def _methods(request: Request) -> list[str]:
     """Those of every documented route at this path: the framework names those of the first one."""
     path = getattr(request.scope.get("route"), "path", "")
-    return sorted(method.upper() for method in request.app.openapi()["paths"].get(path, {}))
+    routes = iter_route_contexts(request.app.routes)
+    alike = [route for route in routes if route.path == path and route.include_in_schema]
+    return sorted(method for route in alike for method in route.methods or ())
 
 
 def _kind(leaf: type[errors.RequestError]) -> str:

@@ -17,7 +17,7 @@ router = APIRouter(tags=["operation"])
         **problems.documented(errors.NotAuthorized),
     },
 )
-async def metrics(room: InRoom) -> Response:
+def metrics(room: InRoom) -> Response:
     """Prometheus metrics; without a key unless `open_metrics` is off."""
     content, media_type = room.metrics.exposition()
     return Response(content, media_type=media_type)

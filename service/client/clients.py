@@ -116,8 +116,8 @@ class AsyncClient(Methods):
         await self._http.aclose()
 
     async def send(self, call: Call[T]) -> T:
-        """As that of Client."""
-        exchange = Exchange(call, self._url, self._timeout_s)
+        """As that of Client; files are read and answers understood beside the event loop."""
+        exchange = await asyncio.to_thread(Exchange, call, self._url, self._timeout_s)
         while True:
             with exchange.failures():
                 async with (
@@ -128,7 +128,7 @@ class AsyncClient(Methods):
                     async for chunk in response.aiter_bytes():
                         answer.feed(chunk)
             if (wait_s := exchange.wait_s(answer)) is None:
-                return exchange.result(answer)
+                return await asyncio.to_thread(exchange.result, answer)
             await asyncio.sleep(wait_s)
 
 

@@ -49,6 +49,11 @@ class Classified:
     traces: Sequence[dict[str, Trace]]
     stages: Stages
 
+    @property
+    def size(self) -> int:
+        """How many probabilities these are."""
+        return len(self.images) * sum(len(head.card.labels) for head in self.heads)
+
 
 @dataclass(frozen=True)
 class Explanations:

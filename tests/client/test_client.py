@@ -11,10 +11,11 @@ from children import FAKE, python
 from fakes import fake_heads, picture, publish, publish_network
 from live import running, wait_until
 
+from service.api.schemas import Predicted
 from service.app import create_app
 from service.benchmark.bench import Bench
 from service.benchmark.report import Report
-from service.client import AsyncClient, Refused, TimedOut
+from service.client import AsyncClient, Refused, TimedOut, calls
 from service.settings import Settings
 from service.store.layout import Store
 
@@ -91,6 +92,35 @@ def test_no_heads_are_not_all_heads(ask, heads):
 def test_no_time_is_not_the_usual_time(ask):
     with pytest.raises(TimedOut):
         ask("predict", picture(), timeout_s=0)
+
+
+class Witness:
+    """The path of a file; tells which threads asked for it."""
+
+    def __init__(self, path):
+        self.path, self.threads = path, []
+
+    def __fspath__(self):
+        self.threads.append(threading.get_ident())
+        return str(self.path)
+
+
+def test_an_event_loop_reads_no_files_and_no_long_answers(url, tmp_path):
+    (tmp_path / "red.png").write_bytes(picture("red"))
+    image, read_in = Witness(tmp_path / "red.png"), []
+
+    def read(body):
+        read_in.append(threading.get_ident())
+        return Predicted.model_validate_json(body)
+
+    async def send():
+        async with AsyncClient(url, api_key="right") as client:
+            return await client.send(dataclasses.replace(calls.predict(image), read=read))
+
+    assert asyncio.run(send()).results[0].predictions[0].label == "red"
+    assert threading.get_ident() not in {*image.threads, *read_in}
+    assert image.threads
+    assert read_in
 
 
 def test_a_broken_image_is_named_by_its_index(ask):

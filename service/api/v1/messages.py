@@ -1,7 +1,10 @@
 """The JSON of TensorFlow Serving's REST API: what is read and what is written."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from service.api.numbers import Number
@@ -82,6 +85,12 @@ def _picture(index: int, value: Any) -> Picture:  # noqa: ANN401 (any JSON)
         case list():
             return to_pixels(value)
     raise BadParameter(f'image {index} is neither {{"b64": ...}} nor rows of pixels.')
+
+
+def table(rows: Sequence[NDArray[np.float32]], is_column: bool) -> Predictions | Outputs:
+    """The probabilities of each image, in the form of the request."""
+    numbers = [row.tolist() for row in rows]
+    return Outputs(outputs=numbers) if is_column else Predictions(predictions=numbers)
 
 
 def model_status(status: HeadStatus) -> ModelStatus:

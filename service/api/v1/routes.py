@@ -4,9 +4,10 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 
 from service import errors
+from service.api import answers
 from service.api.call import InCall
 from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
 from service.api.request_images import validated
@@ -29,15 +30,16 @@ refuse_nameless(router, "/v1/models/", "/v1/models/:predict", "/v1/models//{rest
     router.post,
     "/v1/models/{head}:predict",
     responses=FOREIGN_FAILURES,
+    response_model=messages.Predictions | messages.Outputs,
     openapi_extra={"requestBody": BODY},
 )
-async def v1_predict(call: InCall) -> messages.Predictions | messages.Outputs:
+async def v1_predict(call: InCall) -> Response:
     """Probabilities of each image by one head, in the form of the request: by rows, or as a column."""
     head, limit = head_of(call.request), call.room.limits.max_images_per_request
     is_column, pictures = await call.read_json(partial(_read, max_images=limit))
     done, _ = await call.run(call.room.classifier.classify(pictures, [head], call.permit))
-    table = [of_image[head.card.head].tolist() for of_image in done.images]
-    return messages.Outputs(outputs=table) if is_column else messages.Predictions(predictions=table)
+    rows = [of_image[head.card.head] for of_image in done.images]
+    return await answers.as_json(call, done.size, messages.table, rows, is_column)
 
 
 @router.get("/v1/models/{head}:predict", include_in_schema=False)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 
 import service
 from service import errors
-from service.api import problems
+from service.api import answers, problems
 from service.api.call import InCall
 from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
 from service.api.room import InRoom, needs_key
@@ -86,7 +86,8 @@ async def v2_infer(call: InCall, json_size: JsonSize = None) -> Response:
     if request.parameters.timeout:
         call.permit.shorten(request.parameters.timeout / 1e6)
     done, timing = await call.run(call.room.classifier.classify(pictures, [head], call.permit))
-    text, binary = wire.write(request, head, [of_image[head.card.head] for of_image in done.images])
+    probabilities = [of_image[head.card.head] for of_image in done.images]
+    text, binary = await answers.beside(done.size, wire.write, request, head, probabilities)
     headers = {"Server-Timing": timing.header()}
     if not binary:
         return Response(text, media_type="application/json", headers=headers)

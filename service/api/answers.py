@@ -1,0 +1,36 @@
+"""Answers, made beside the event loop where they are large: it serves the others meanwhile."""
+
+import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from fastapi import Response
+from pydantic import BaseModel
+
+from service.api.call import Call
+
+# Probabilities. So many take 5 ms at worst, which a thread that computes keeps the event loop waiting
+# in any case (sys.getswitchinterval).
+SMALL = 2000
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+async def beside(probabilities: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """What `work` makes of so many probabilities: in a thread where the event loop would notice."""
+    if probabilities <= SMALL:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
+
+
+async def as_json(
+    call: Call, probabilities: int, build: Callable[P, BaseModel], *args: P.args, **kwargs: P.kwargs
+) -> Response:
+    """The response that has what `build` returns; FastAPI would write it on the event loop."""
+
+    def write() -> Response:
+        text = build(*args, **kwargs).model_dump_json()
+        return Response(text, media_type="application/json", headers=call.response.headers)
+
+    return await beside(probabilities, write)
