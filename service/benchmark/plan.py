@@ -79,7 +79,7 @@ def _newest_card(store: Store, head: str) -> Card:
     reason = ""
     for version in store.versions(head):
         try:
-            return store.read_card(head, version)
+            return store.card(head, version)
         except VersionError as exc:
             reason = reason or f"version {version}: {exc}"
     raise HeadUnavailable(head, reason)

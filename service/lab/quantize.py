@@ -57,6 +57,7 @@ def quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float)
     for note in found.notes:
         say(note)
     for card in cards:
+        store.model_of(card)  # what is published holds a copy
         recompile(store, card.head, card.version, "openvino")
     decoded = Decoded(cards[0].input, available_cores())
     batches = read(decoded, choose(found), "Reading pictures")

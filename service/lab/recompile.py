@@ -7,7 +7,7 @@ from service.lab.models import load_model
 from service.lab.split import split
 from service.serving.engines import EngineName
 from service.store.card import Card
-from service.store.layout import MODEL, NotCompiled, Store
+from service.store.layout import NotCompiled, Store
 
 
 def recompile(store: Store, head: str, version: int, engine: EngineName) -> Card:
@@ -15,12 +15,12 @@ def recompile(store: Store, head: str, version: int, engine: EngineName) -> Card
 
     An int8 graph is never derived here: what made it, the calibration pictures, is not in the store.
     """
-    card = store.read_card(head, version)
+    card = store.card(head, version)
     with contextlib.suppress(NotCompiled):
         store.backbone_of(card, engine)
         store.head_of(card, engine)
         return card
-    model = load_model(store.folder(head, version) / MODEL)
+    model = load_model(store.model_of(card))
     cut = split(model, (card.input.height, card.input.width), card.input.preprocessing)
     networks = {card.structure.digest: cut.head}
     if card.quantization is None:

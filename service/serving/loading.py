@@ -57,7 +57,7 @@ class Loader:
 
     def load(self, head: str, version: int) -> LoadedHead:
         """A version that may serve. Raises VersionError, and whatever its files make an engine raise."""
-        card = self._store.read_card(head, version)
+        card = self._store.card(head, version)
         key = (card.backbone.digest, card.input)
         backbone = self._backbones.get(key) or LoadedBackbone(
             *key, self._open(card, self._store.backbone_of, self.engine.open)

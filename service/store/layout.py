@@ -78,10 +78,10 @@ class Store:
         """The card of a version whose source files are those it was published with.
 
         Raises VersionError as `card` does, or when the model file or the int8 graph is missing or
-        does not have the card's sha256.
+        does not have the card's sha256. Serving opens no model file: it asks for the `card`.
         """
         card = self.card(head, version)
-        self._check(self.folder(head, version) / MODEL, card.model_sha256)
+        self.model_of(card)
         self._check_graph(card)
         return card
 
@@ -112,6 +112,12 @@ class Store:
                 roots = itertools.product((self.root, self.cache), digests)
                 files += [root / COMPILED / digest / engine / MANIFEST for root, digest in roots]
         return tuple(stamp_of(file) for file in files)
+
+    def model_of(self, card: Card) -> Path:
+        """The model file of a version, checked. Raises VersionError when it is missing or damaged."""
+        path = self.folder(card.head, card.version) / MODEL
+        self._check(path, card.model_sha256)
+        return path
 
     def backbone_of(self, card: Card, engine: str) -> Path:
         """The folder of what an engine opens as the backbone of a version, each file checked.

@@ -233,14 +233,6 @@ def unknown_field(store):
     edit_card(store, "gap", 2, blur=True)
 
 
-def damage_model(store):
-    (store.folder("gap", 2) / MODEL).write_bytes(b"another model")
-
-
-def wrong_digest(store):
-    edit_card(store, "gap", 2, model_sha256="1" * 64)
-
-
 def wrong_probabilities(store):
     golden = {"image": picture("red"), "probabilities": (0.5, 0.3, 0.2)}
     golden = Golden.model_construct(**golden).model_dump(mode="json")
@@ -264,8 +256,6 @@ def not_compiled(store):
 FAILURES = {
     remove_card: "card.json cannot be read: No such file or directory.",
     unknown_field: "card.json is not valid at blur: Extra inputs are not permitted.",
-    damage_model: "model.keras is damaged: its sha256 is not the recorded one.",
-    wrong_digest: "model.keras is damaged: its sha256 is not the recorded one.",
     wrong_probabilities: "golden check: probabilities differ from the card's by 0.5, more than 0.001.",
     no_golden_image: "golden check: its image cannot be read: the image is empty.",
     other_number_of_labels: "golden check: 3 probabilities for 2 labels.",
@@ -304,11 +294,11 @@ def test_a_half_written_version_is_not_even_listed(store):
 def test_a_head_whose_every_version_fails_leaves_the_others_serving(store):
     publish(store, "gap")
     for version in (1, 2):
-        (store.folder("gap", version) / MODEL).unlink()
+        (store.folder("gap", version) / CARD).unlink()
     heads = load(store)
     assert serving(heads) == {"flatten": 1}
     assert list(failures(heads)["gap"]) == [2, 1]
-    with pytest.raises(HeadUnavailable, match=r"version 2: model\.keras cannot be read: No such file"):
+    with pytest.raises(HeadUnavailable, match=r"version 2: card\.json cannot be read: No such file"):
         heads.get("gap")
 
 
@@ -470,18 +460,26 @@ def test_real_probabilities_that_were_edited_fail_the_golden_check(small_store, 
     )
 
 
-def test_a_real_version_with_a_damaged_model_leaves_the_one_before_serving(small_store, copied):
+def test_a_real_version_with_a_damaged_model_serves_from_its_compiled_files(small_store, copied):
     store = copied(small_store)
-    newer = store.root / "gap" / "2"
-    newer.mkdir()
-    for name in (MODEL, CARD):
-        (newer / name).write_bytes((store.folder("gap", 1) / name).read_bytes())
-    edit_card(store, "gap", 2, version=2)
-    with (newer / MODEL).open("r+b") as file:
+    with (store.folder("gap", 1) / MODEL).open("r+b") as file:
         file.truncate(1000)
     heads = load_real(store)
     assert serving(heads) == {"flatten": 1, "gap": 1}
-    assert failures(heads) == {"gap": {2: "model.keras is damaged: its sha256 is not the recorded one."}}
+    assert failures(heads) == {}
+
+
+def test_a_real_model_that_is_damaged_is_never_compiled(small_store, copied):
+    store = copied(small_store)
+    digest = store.card("gap", 1).structure.digest
+    (store.compiled(digest, "openvino") / MANIFEST).unlink()
+    with (store.folder("gap", 1) / MODEL).open("r+b") as file:
+        file.truncate(1000)
+    heads = load_real(store, compile_in_child)
+    assert serving(heads) == {"flatten": 1}
+    assert failures(heads)["gap"][1].endswith(
+        "model.keras is damaged: its sha256 is not the recorded one."
+    )
 
 
 def test_real_compiled_files_are_rebuilt_in_a_child_process(small_store, copied):

@@ -51,7 +51,6 @@ OUTSIDE = {
     "the head": "gap",
     "the version": "gap/1",
     "the card": f"gap/1/{CARD}",
-    "the model": f"gap/1/{MODEL}",
     "compiled files": f".compiled/{HEAD}/openvino",
     "a compiled file": f".compiled/{HEAD}/openvino/network.bin",
     "a manifest": f".compiled/{BACKBONE}/openvino/{MANIFEST}",
@@ -68,9 +67,8 @@ def test_a_link_out_of_the_store_is_not_followed_even_to_the_same(store, path):
     assert "lies outside the store" in reason or reason.startswith("run: compile")
 
 
-@pytest.mark.parametrize("path", [f"gap/1/{CARD}", f"gap/1/{MODEL}"])
-def test_get_heads_tells_nothing_of_what_a_link_leads_to(store, path):
-    replaced(store.root / path, store.root.parent / "secret")
+def test_get_heads_tells_nothing_of_what_a_link_leads_to(store):
+    replaced(store.root / "gap" / "1" / CARD, store.root.parent / "secret")
     app = create_app(Settings(store_dir=store.root, cache_dir=store.cache))
     with running(app) as url:
         wait_until(lambda: not app.state.room.heads.is_loading)
@@ -92,9 +90,18 @@ def test_the_store_itself_may_be_a_link(store, tmp_path):
     assert load(Store(tmp_path / "link", store.cache)).serving()
 
 
-@pytest.mark.parametrize(
-    "path", [f"gap/1/{CARD}", f"gap/1/{MODEL}", f".compiled/{HEAD}/openvino/network.bin"]
-)
+def test_a_model_file_that_is_a_link_or_a_pipe_is_not_read(store):
+    path = store.folder("gap", 1) / MODEL
+    replaced(path, store.root.parent / "elsewhere" / "gap" / "1" / MODEL)
+    with pytest.raises(VersionError, match="lies outside the store"):
+        store.model_of(store.card("gap", 1))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(VersionError, match="is not a file"):
+        store.model_of(store.card("gap", 1))
+
+
+@pytest.mark.parametrize("path", [f"gap/1/{CARD}", f".compiled/{HEAD}/openvino/network.bin"])
 def test_a_pipe_is_not_waited_for(store, path):
     (store.root / path).unlink()
     os.mkfifo(store.root / path)
