@@ -1,10 +1,10 @@
 """The composition root: settings in, application out."""
 
 import asyncio
-import logging
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import iter_route_contexts
@@ -20,7 +20,6 @@ from service.api.room import Room, needs_key
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
 from service.benchmark.bench import Bench
-from service.serving import memory
 from service.serving.batcher import Batcher
 from service.serving.capacity import Capacity
 from service.serving.classifier import Classifier
@@ -29,10 +28,11 @@ from service.serving.heads import Heads
 from service.serving.rebuild import compile_in_child
 from service.serving.threads import available_cores
 from service.serving.turn import Turn
+from service.serving.watch import Watch
 from service.settings import Settings
 from service.store.layout import Store, default_cache
 
-log = logging.getLogger(__name__)
+LISTEN_POLL_S = 0.05
 
 
 def create_app(
@@ -43,21 +43,25 @@ def create_app(
 ) -> FastAPI:
     """The application of these settings, or one of the given heads; `on_ready` gets their names.
 
-    Once `stopping` is set it is not ready any more.
+    Once `stopping` is set it is not ready any more, and loads nothing.
 
-    Heads load after start-up, in a thread: the process answers /healthz meanwhile.
+    Heads load after start-up, in a thread that also calls `on_ready`: the process answers /healthz
+    meanwhile.
     """
     threads = settings.threads or available_cores()
     turn = Turn()
+    stopping = stopping or threading.Event()
     loaded = heads_ or Heads(
         open_store(settings),
-        lambda: _open(settings, threads),
+        partial(_open, settings, threads, stopping),
         settings.max_batch_size,
-        compile_in_child,
+        partial(compile_in_child, stopping=stopping),
         kept_versions=settings.kept_versions,
         pinned=settings.pinned,
         turn=turn,
+        stopping=stopping,
     )
+    watch = Watch(loaded, on_ready, settings.reload_poll_s, stopping)
     decode_threads = settings.decode_threads or max(1, threads // 2)
     capacity = Capacity(
         settings.max_queued_images,
@@ -79,13 +83,13 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         list(iter_route_contexts(app.routes))  # else the first request would wait for its router's
-        loading = asyncio.create_task(_load(loaded, on_ready))
-        watching = asyncio.create_task(_watch(loaded, loading, settings.reload_poll_s))
+        watch.start()
         if settings.listen_when_ready:  # the server listens once this has begun
-            await asyncio.wait({loading})
+            while not (loaded.has_loaded() or stopping.is_set()):
+                await asyncio.sleep(LISTEN_POLL_S)
         yield
-        watching.cancel()
-        await loading
+        stopping.set()
+        watch.join()
         classifier.close()
 
     app = FastAPI(
@@ -105,7 +109,7 @@ def create_app(
             request_timeout_s=settings.request_timeout_s,
             max_images_per_request=settings.max_images_per_request,
         ),
-        stopping=stopping or threading.Event(),
+        stopping=stopping,
         default_head=settings.default_head,
         required_heads=settings.required_heads,
         api_keys=Keys(settings.api_keys, settings.api_keys_file),
@@ -137,29 +141,5 @@ def open_bench(settings: Settings, answered: Callable[[], int] | None = None) ->
     return Bench(open_store(settings), settings.threads or available_cores(), answered)
 
 
-def _open(settings: Settings, threads: int) -> Engine:
-    return open_engine(choose_engine(settings.engine), threads)
-
-
-async def _load(heads: Heads, on_ready: Callable[[list[str]], None]) -> None:
-    try:
-        await asyncio.to_thread(heads.load)
-        memory.give_back()
-    except Exception:
-        log.exception("heads could not be loaded")
-    if reasons := heads.missing(()):
-        log.error("not ready: %s", " ".join(reasons))
-    else:
-        on_ready(sorted(heads.serving()))
-
-
-async def _watch(heads: Heads, loading: asyncio.Task[None], poll_s: float) -> None:
-    """Looks at the store every `poll_s`, once the heads are loaded."""
-    await asyncio.wait({loading})
-    while poll_s:
-        await asyncio.sleep(poll_s)
-        try:
-            if await asyncio.to_thread(heads.refresh):
-                memory.give_back()
-        except Exception:
-            log.exception("the store could not be looked at; what serves goes on serving")
+def _open(settings: Settings, threads: int, stopping: threading.Event) -> Engine:
+    return open_engine(choose_engine(settings.engine, stopping), threads)

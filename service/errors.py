@@ -8,10 +8,20 @@ ServiceError
 │   ├── TooBusy, DeadlineExceeded, EngineFailed, CannotExplain
 │   └── NoReport, BenchmarkRunning, TooLittleMemory, BenchmarkFailed
 ├── VersionError            this version cannot be served; becomes a reason in GET /heads
-│   └── GoldenCheckFailed   it computes something else than its card says
+│   ├── GoldenCheckFailed   it computes something else than its card says
+│   └── RebuildInterrupted  the process that compiled it was killed, late, or short of something
 ├── CommandError            this command cannot be done; one sentence and exit code 2
 └── CallFailed              a client got no answer; the leaves are in client/errors.py
 """
+
+import errno
+import os
+import re
+
+WRONG_PATHS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+SHORTAGES = (errno.ENOMEM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC)
+IN_WORDS = ("bad_alloc", "iostream error", "(?i:(failed|unable) to allocate|out of memory|oom when)")
+SHORTAGE = re.compile("|".join([*map(os.strerror, SHORTAGES), *IN_WORDS]))
 
 
 class ServiceError(Exception):
@@ -196,5 +206,21 @@ class GoldenCheckFailed(VersionError):
         super().__init__(f"golden check: {reason}")
 
 
+class RebuildInterrupted(VersionError):
+    """The compiled files of a version are missing, and deriving them was cut short."""
+
+
 class CommandError(ServiceError):
     """A command cannot be done; the command line prints the text and exits with 2."""
+
+
+def is_transient(exc: BaseException) -> bool:
+    """Whether the same may succeed later: the error, or what it comes from, is of memory or I/O."""
+    if isinstance(exc, MemoryError | RebuildInterrupted):
+        return True
+    if isinstance(exc, OSError) and exc.errno not in WRONG_PATHS:
+        return True
+    if not isinstance(exc, ServiceError) and SHORTAGE.search(str(exc)):
+        return True
+    origin = exc.__cause__ or exc.__context__
+    return origin is not None and is_transient(origin)

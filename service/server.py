@@ -27,23 +27,23 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._stopping = stopping
         self._delay_s = delay_s
-        self._end = 0.0
+        self._end: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """uvicorn's handler of signals; runs in the main thread."""
+        self._stopping.set()
         if sig != signal.SIGTERM:
             super().handle_exit(sig, frame)
-        elif self._stopping.is_set():
+        elif self._end is not None:
             os._exit(128 + sig)
         else:
             self._end = time.monotonic() + self._delay_s
-            self._stopping.set()
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn asks ten times a second whether to stop."""
         if await super().on_tick(counter):
             return True
-        if not self._stopping.is_set():
+        if self._end is None:
             return False
         headers = self.server_state.default_headers
         self.server_state.default_headers = [*(one for one in headers if one != CLOSE), CLOSE]
@@ -51,7 +51,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuses connections from now on; whoever has one is served on it before it is closed."""
-        if self._stopping.is_set():
+        if self._end is not None:
             accepted = [connection for listener in sockets or [] for connection in self._last(listener)]
             loop = asyncio.get_running_loop()
             for connection in accepted:

@@ -38,7 +38,9 @@ class Settings(BaseSettings):
         2, ge=1, description="newest good versions of a head kept loaded, for `version=` and roll-back"
     )
     reload_poll_s: float = Field(
-        10, ge=0, description="how often the store is looked at for new versions; 0: never"
+        10,
+        ge=0,
+        description="how often the store is looked at for new versions; 0: never, once it is loaded",
     )
     required_heads: Names = Field((), description="heads readiness waits for; empty: any one head")
     max_batch_size: int = Field(8, ge=1, le=64, description="images in one forward pass")

@@ -193,7 +193,7 @@ class FakeHeads(Heads):
         return self._ready[head]
 
     def refresh(self):
-        return False
+        return not self.has_loaded() and super().refresh()
 
 
 def fake_heads(

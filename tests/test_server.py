@@ -11,9 +11,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from fakes import picture
+from children import is_alive
+from fakes import picture, publish, publish_network
 from live import wait_until
 from process import free_port, serving
+
+from service.store.layout import Store
 
 SLOW_S = 1.5
 SERVE = """
@@ -168,3 +171,104 @@ def test_a_person_who_presses_ctrl_c_does_not_wait(serve):
         server.process.send_signal(signal.SIGINT)
         server.process.wait(5)
         assert time.monotonic() - told < 3
+
+
+LOADING = """
+import errno, sys, threading, time, uvicorn
+from functools import partial
+from pathlib import Path
+from fakes import FakeEngine
+from process import free_port
+from service.app import create_app
+from service.server import DrainingServer
+from service.serving.heads import Heads
+from service.serving.rebuild import compile_in_child
+from service.settings import Settings
+from service.store.layout import Store
+
+settings, stopping, port = Settings(), threading.Event(), free_port()
+store = Store(settings.store_dir, settings.cache_dir)
+rebuild = partial(compile_in_child, stopping=stopping, command=[sys.executable, "-c", "HUNG"])
+errors = [OSError(errno.EIO, "Input/output error")]
+def open_engine():
+    print("opening", file=sys.stderr, flush=True)
+    if "OPENS" == "never":
+        time.sleep(600)
+    if "OPENS" == "late" and errors:
+        raise errors.pop()
+    return FakeEngine()
+heads = Heads(store, open_engine, 2, rebuild, stopping=stopping)
+ready = lambda heads: print(f"ready: {heads}", file=sys.stderr, flush=True)
+app = create_app(settings, heads, ready, stopping)
+config = uvicorn.Config(app, port=port, timeout_graceful_shutdown=1, log_level="warning")
+print(f"Serving nothing on http://127.0.0.1:{port}", file=sys.stderr, flush=True)
+DrainingServer(config, stopping, settings.drain_delay_s).run()
+"""
+HUNG = "import os, time; os.mkdir(str(os.getpid())); time.sleep(600)"
+
+
+@pytest.fixture
+def load(tmp_path):
+    """`with load(opens="late") as server`, whose store has one head.
+
+    Its engine opens at once, at the second try (`late`), or `never`. Without compiled files they are
+    derived by a process that hangs, and whose process id is a folder of `tmp_path / "hung"`.
+    """
+    store = Store(tmp_path / "store", tmp_path / "cache")
+    for folder in (store.root, tmp_path / "hung"):
+        folder.mkdir()
+    publish(store)
+
+    def start(opens="at once", is_compiled=True, **settings):
+        if is_compiled:
+            for digest in ("b" * 64, "e" * 64):
+                publish_network(store, digest)
+        settings |= {"store_dir": store.root, "cache_dir": store.cache}
+        environment = {f"RESNET_HEADS_{name.upper()}": str(value) for name, value in settings.items()}
+        hung = f"import os; os.chdir({str(tmp_path / 'hung')!r}); {HUNG}"
+        code = LOADING.replace("OPENS", opens).replace('"HUNG"', repr(hung))
+        code = "import sys\nsys.path[:0] = " + repr(sys.path) + code
+        return serving(None, command=[sys.executable, "-c", code], **environment)
+
+    return start
+
+
+@pytest.mark.parametrize("poll_s", [0.2, 3600])
+def test_a_first_load_that_failed_by_an_io_error_is_made_up_for(load, poll_s):
+    """Also by /readyz and the log, and well before the next poll where that is far."""
+    with load("late", reload_poll_s=poll_s) as server:
+        wait_until(lambda: listens(server.url))
+        assert httpx.get(f"{server.url}/healthz").is_success
+        wait_until(lambda: "Input/output error" in "".join(server.lines))
+        wait_until(lambda: is_ready(server.url), 60)
+        assert ask(server.url).status_code == 200
+        wait_until(lambda: "ready: ['gap']" in "".join(server.lines))
+        assert "".join(server.lines).count("not ready: Heads could not be loaded") == 1
+        assert server.stop() == 0
+
+
+def hung(tmp_path):
+    return [int(one.name) for one in (tmp_path / "hung").iterdir()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("listens_when_ready", [False, True])
+def test_a_load_that_hangs_does_not_hold_up_the_end(load, listens_when_ready, number):
+    settings = {"drain_delay_s": 0, "listen_when_ready": listens_when_ready}
+    with load("never", **settings) as server:
+        wait_until(lambda: "opening\n" in server.lines)
+        assert not (listens_when_ready and listens(server.url))
+        told = time.monotonic()
+        assert server.stop(number) in (0, -number)
+        assert time.monotonic() - told < 8
+
+
+def test_a_rebuild_that_hangs_is_ended_with_the_server(load, tmp_path):
+    with load(is_compiled=False, drain_delay_s=0) as server:
+        wait_until(lambda: hung(tmp_path))
+        assert "Heads are still loading" in httpx.get(f"{server.url}/readyz").text
+        told = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - told < 8
+        wait_until(lambda: not any(map(is_alive, hung(tmp_path))))
+    assert "stays out" not in "".join(server.lines)

@@ -1,10 +1,19 @@
-"""`resnet-heads compile`: derives the files an engine opens, again, from model.keras."""
+"""`resnet-heads compile`: derives the files an engine opens, again, from model.keras.
+
+A server runs this module as a process of its own.
+"""
 
 import contextlib
+import os
+import sys
+import threading
+from pathlib import Path
 
+from service.errors import ServiceError, is_transient
 from service.lab import compile as compiling
 from service.lab.models import load_model
 from service.lab.split import split
+from service.progress import say
 from service.serving.engines import EngineName
 from service.store.card import Card
 from service.store.layout import NotCompiled, Store
@@ -31,3 +40,28 @@ def recompile(store: Store, head: str, version: int, engine: EngineName) -> Card
         else:
             compiling.store_openvino(store, compiling.to_openvino(network), digest)
     return card
+
+
+def main() -> None:
+    """`recompile` by sys.argv, until stdin ends: then the server is gone.
+
+    Exits with EX_TEMPFAIL where it may succeed another time, else with 2, and one line that says why.
+    """
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    root, cache, head, version, name = sys.argv[1:]
+    engine: EngineName = "keras" if name == "keras" else "openvino"
+    try:
+        recompile(Store(Path(root), Path(cache)), head, int(version), engine)
+    except Exception as exc:
+        reason = str(exc) if isinstance(exc, ServiceError) else f"{type(exc).__name__}: {exc}"
+        say(f"resnet-heads: {reason}")
+        sys.exit(os.EX_TEMPFAIL if is_transient(exc) else 2)
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ the batcher's.
 
 import logging
 import textwrap
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -16,7 +17,9 @@ from service.errors import (
     ServiceError,
     UnknownHead,
     UnknownVersion,
+    is_transient,
 )
+from service.serving.capacity import STOPPING
 from service.serving.engines import Engine, EngineName
 from service.serving.loading import LoadedHead, Loader, Rebuild
 from service.serving.turn import Turn
@@ -54,13 +57,14 @@ class Tried:
     head: LoadedHead | None
     failure: str | None
     is_golden_failure: bool = False
+    is_transient: bool = False
 
 
 class Heads:
     """The heads of one store on one engine. Loaded and refreshed by one thread; read from all.
 
     Of each head the newest `kept_versions` good ones are loaded, and the one that is `pinned`, which
-    then serves instead of the newest.
+    then serves instead of the newest. Once `stopping` is set, no other version is opened.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Heads:
         kept_versions: int = 1,
         pinned: Mapping[str, int] | None = None,
         turn: Turn | None = None,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._store = store
         self._open_engine = open_engine
@@ -81,6 +86,7 @@ class Heads:
         self._kept_versions = kept_versions
         self._pinned = pinned or {}
         self._turn = turn or Turn()
+        self._stopping = stopping or threading.Event()
         self._loader: Loader | None = None
         self._tried: dict[tuple[str, int], Tried] = {}
         self.statuses: dict[str, HeadStatus] = {}
@@ -89,12 +95,15 @@ class Heads:
         self.trouble: str | None = None
 
     def load(self) -> None:
-        """Opens the newest good versions of each head; nothing is served before all are tried."""
+        """Opens the newest good versions of each head; nothing is served before all are tried.
+
+        Whatever it raises, nothing is served then, and `refresh` starts anew.
+        """
         try:
-            engine = self._open_engine()
-            self._loader = Loader(self._store, engine, self._max_batch_size, self._rebuild, self._turn)
-            statuses = {head: self._load_head(self._loader, head) for head in self._store.heads()}
-            self.engine_name, self.statuses = engine.name, statuses
+            self._loader = loader = self._loader or self._new_loader()
+            self.statuses = {head: self._load_head(loader, head) for head in self._store.heads()}
+            self.engine_name, self.trouble = loader.engine.name, None
+            self._forget_unused(loader)
         except Exception as exc:
             self.trouble = f"Heads could not be loaded: {_reason(exc)}"
             raise
@@ -107,27 +116,32 @@ class Heads:
         Each head changes at once, when all its new versions were tried; a request keeps the version that
         it has. A store without any heads changes nothing: more likely a volume is missing.
         """
+        if self._loader is None or not self.has_loaded():
+            self.load()
+            return True
         heads, before = self._store.heads(), self.statuses
-        if self._loader is None or not heads:
+        if not heads:
             return False
         for head in heads:
             self.statuses = self.statuses | {head: self._load_head(self._loader, head)}
         self.statuses = {head: self.statuses[head] for head in heads}
-        told = {
-            (head, version)
-            for head, status in self.statuses.items()
-            for version in (*status.loaded, *status.failures)
-        }
-        self._tried = {key: tried for key, tried in self._tried.items() if key in told}
-        self._loader.keep(tried.head for tried in self._tried.values() if tried.head)
+        self._forget_unused(self._loader)
         return self.statuses != before
+
+    def has_loaded(self) -> bool:
+        """Whether every head was tried, so that requests can be answered or refused for good."""
+        return not (self.is_loading or self.trouble)
+
+    def has_transient_failure(self) -> bool:
+        """Whether what is out may come in without a change of the store."""
+        return self.trouble is not None or any(tried.is_transient for tried in self._tried.values())
 
     def get(self, name: str, version: int | None = None) -> LoadedHead:
         """The head of that name, the version that serves or a loaded one.
 
         Raises UnknownHead, UnknownVersion, HeadUnavailable, or NotReady.
         """
-        if self.is_loading or self.trouble:
+        if not self.has_loaded():
             raise NotReady(self.trouble or LOADING)
         statuses = self.statuses
         status = statuses.get(name)
@@ -146,7 +160,7 @@ class Heads:
 
     def missing(self, required: tuple[str, ...]) -> list[str]:
         """Why the service is not ready, a sentence each: every required head, or any one, must serve."""
-        if self.is_loading or self.trouble:
+        if not self.has_loaded():
             return [self.trouble or LOADING]
         if not self.statuses:
             return ["The store is empty; fill it with: resnet-heads init"]
@@ -155,6 +169,19 @@ class Heads:
             return [] if self.serving() else [f"{name}: {why}" for name, why in reasons.items()]
         absent = {name: "it is not in the store" for name in required if name not in self.statuses}
         return [f"{name}: {why}" for name, why in (reasons | absent).items() if name in required]
+
+    def _new_loader(self) -> Loader:
+        engine = self._open_engine()
+        return Loader(self._store, engine, self._max_batch_size, self._rebuild, self._turn)
+
+    def _forget_unused(self, loader: Loader) -> None:
+        told = {
+            (head, version)
+            for head, status in self.statuses.items()
+            for version in (*status.loaded, *status.failures)
+        }
+        self._tried = {key: tried for key, tried in self._tried.items() if key in told}
+        loader.keep(tried.head for tried in self._tried.values() if tried.head)
 
     def _load_head(self, loader: Loader, head: str) -> HeadStatus:
         versions, pinned = self._store.versions(head), self._pinned.get(head)
@@ -176,24 +203,34 @@ class Heads:
         return HeadStatus(versions, serving, failures, loaded, golden)
 
     def _try(self, loader: Loader, head: str, version: int) -> Tried:
-        """Opens a version, unless that was tried and it has not changed on disk since."""
-
-        def stamp(failure: str | None) -> Stamp:
-            # what failed may have failed for lack of compiled files
-            return self._store.stamp(head, version, loader.engine.name if failure else None)
-
-        known = self._tried.get((head, version))
-        if known and known.stamp == stamp(known.failure):
-            return known
+        """Opens a version, unless that was tried and would end as it did."""
+        if self._stopping.is_set():
+            raise NotReady(STOPPING)
+        known, engine = self._tried.get((head, version)), loader.engine.name
+        if known and not known.is_transient:
+            # what failed may have failed for any of its files
+            of_files = engine if known.failure else None
+            if known.stamp == self._store.stamp(head, version, of_files):
+                return known
+        # before it is opened: what changes meanwhile is tried again
+        of_card, of_all = self._store.stamp(head, version), self._store.stamp(head, version, engine)
         try:
             loaded = loader.load(head, version)
         except Exception as exc:  # whatever its files make an engine stumble on
-            failure = _reason(exc)
-            log.error("head %s version %d stays out: %s", head, version, failure)
-            is_golden = isinstance(exc, GoldenCheckFailed)
-            return Tried(stamp(failure), known.head if known else None, failure, is_golden)
-        log.info("head %s version %d is loaded on %s", head, version, loader.engine.name)
-        return Tried(stamp(None), loaded, None)
+            if self._stopping.is_set():
+                raise
+            failed = Tried(
+                of_all,
+                known.head if known else None,
+                _reason(exc),
+                isinstance(exc, GoldenCheckFailed),
+                is_transient(exc),
+            )
+            if not (known and known.is_transient and known.failure == failed.failure):
+                log.error("head %s version %d stays out: %s", head, version, failed.failure)
+            return failed
+        log.info("head %s version %d is loaded on %s", head, version, engine)
+        return Tried(of_card, loaded, None)
 
 
 def _reason(exc: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from service.errors import GoldenCheckFailed, ImageError
+from service.errors import GoldenCheckFailed, ImageError, is_transient
 from service.serving import image
 from service.serving.engines import BackboneNetwork, Engine, EngineName, HeadNetwork, Network
 from service.serving.turn import Turn
@@ -54,6 +54,7 @@ class Loader:
         self._max_batch_size = max_batch_size
         self._rebuild = rebuild
         self._backbones: dict[Key, LoadedBackbone] = {}
+        self._rebuilding: set[tuple[str, int]] = set()  # and those where that has failed
 
     def load(self, head: str, version: int) -> LoadedHead:
         """A version that may serve. Raises VersionError, and whatever its files make an engine raise."""
@@ -89,8 +90,14 @@ class Loader:
         try:
             return find(card, self.engine.name)
         except NotCompiled as exc:
-            log.warning("head %s version %d: %s; compiling it", card.head, card.version, exc)
-            self._rebuild(self._store, card.head, card.version, self.engine.name)
+            if is_transient(exc):
+                raise  # they may be good
+            version = (card.head, card.version)
+            if version not in self._rebuilding:
+                log.warning("head %s version %d: %s; compiling it", *version, exc)
+            self._rebuilding.add(version)
+            self._rebuild(self._store, *version, self.engine.name)
+            self._rebuilding.discard(version)
             return find(card, self.engine.name)
 
 

@@ -1,31 +1,45 @@
 """Derives missing compiled files again. The work is the lab's; this only starts it."""
 
 import os
-import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 
-from service.errors import VersionError
+from service.errors import RebuildInterrupted, VersionError
+from service.serving import child_process
 from service.serving.engines import EngineName, has_tensorflow
 from service.store.layout import Store
 
+COMMAND = (sys.executable, "-m", "service.lab.recompile")
+LIMIT_S = 300
 
-def compile_in_child(store: Store, head: str, version: int, engine: EngineName) -> None:
+
+def compile_in_child(
+    store: Store,
+    head: str,
+    version: int,
+    engine: EngineName,
+    *,
+    stopping: threading.Event = child_process.NEVER,
+    limit_s: float = LIMIT_S,
+    command: Sequence[str] = COMMAND,
+) -> None:
     """Derives the compiled files of a version in a process of its own, which may import TensorFlow.
 
-    Raises VersionError with the last line that the process printed, or with the command to run
-    where TensorFlow is not installed.
+    Raises VersionError with the last line that the process printed, or with the command to run where
+    TensorFlow is not installed; RebuildInterrupted where that may succeed another time.
     """
-    command = f"resnet-heads compile {head} --version {version} --engine {engine}"
     if not has_tensorflow():
-        raise VersionError(f"it is not compiled for {engine}; run: {command} (needs TensorFlow).")
-    places = {"RESNET_HEADS_STORE_DIR": str(store.root), "RESNET_HEADS_CACHE_DIR": str(store.cache)}
-    child = subprocess.run(
-        [sys.executable, "-m", "service", *command.split()[1:]],
-        env=os.environ | places,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if child.returncode != 0:
-        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
-        raise VersionError(f"it could not be compiled for {engine}: {last}")
+        by_hand = f"resnet-heads compile {head} --version {version} --engine {engine}"
+        raise VersionError(f"it is not compiled for {engine}; run: {by_hand} (needs TensorFlow).")
+    failed = f"it could not be compiled for {engine}"
+    arguments = (str(store.root), str(store.cache), head, str(version), engine)
+    try:
+        ended = child_process.run([*command, *arguments], limit_s, stopping)
+    except OSError as exc:
+        raise RebuildInterrupted(f"{failed}: {exc}.") from exc
+    if ended.status < 0:
+        raise RebuildInterrupted(f"{failed}: signal {-ended.status} has ended that.")
+    if ended.status:
+        refusal = RebuildInterrupted if ended.status == os.EX_TEMPFAIL else VersionError
+        raise refusal(f"{failed}: {ended.last_line}")

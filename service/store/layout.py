@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from service.errors import VersionError
+from service.errors import VersionError, is_transient
 from service.store.card import HEAD_NAME, Card, Sha256
 
 MODEL = "model.keras"
@@ -39,7 +39,7 @@ class Manifest(BaseModel):
 
 
 class NotCompiled(VersionError):
-    """Compiled files are missing or damaged; they can be derived again from model.keras."""
+    """Compiled files are missing, damaged or unreadable; they can be derived again from model.keras."""
 
 
 class NotForEngine(VersionError):
@@ -93,7 +93,7 @@ class Store:
         try:
             card = Card.model_validate_json(self._read(self.folder(head, version) / CARD))
         except OSError as exc:
-            raise VersionError(f"{CARD} cannot be read: {exc.strerror}.") from exc
+            raise VersionError(f"{CARD} cannot be read: {exc.strerror or exc}.") from exc
         except ValidationError as exc:
             first = exc.errors()[0]
             where = ".".join(map(str, first["loc"])) or "its JSON"
@@ -103,14 +103,20 @@ class Store:
         return card
 
     def stamp(self, head: str, version: int, engine: str | None = None) -> Stamp:
-        """Changes when the card of a version does; with an engine, also when its compiled files do."""
-        files = [self.folder(head, version) / CARD]
+        """Changes when the card of a version does.
+
+        With an engine, also when any other file in its folder does, or of its compiled ones.
+        """
+        folder = self.folder(head, version)
+        files = [folder / CARD]
         if engine:
+            folders = [folder]
             with contextlib.suppress(VersionError):
                 card = self.card(head, version)
                 digests = (card.backbone.digest, card.structure.digest)
                 roots = itertools.product((self.root, self.cache), digests)
-                files += [root / COMPILED / digest / engine / MANIFEST for root, digest in roots]
+                folders += [root / COMPILED / digest / engine for root, digest in roots]
+            files += itertools.chain.from_iterable(map(_entries, folders))
         return tuple(stamp_of(file) for file in files)
 
     def model_of(self, card: Card) -> Path:
@@ -139,9 +145,9 @@ class Store:
     def compiled(self, digest: str, engine: str) -> Path:
         """The folder of the compiled files of a network, each checked against its manifest.
 
-        Raises NotCompiled when no folder holds them all unharmed.
+        Raises NotCompiled when no folder holds them all unharmed; its cause is what was found.
         """
-        reason = f"it is not compiled for {engine}"
+        reason, cause = f"it is not compiled for {engine}", None
         for root in (self.root, self.cache):
             folder = root / COMPILED / digest / engine
             if not folder.is_dir():
@@ -153,10 +159,12 @@ class Store:
                 for name, sha256 in manifest.files.items():
                     self._check(folder / name, sha256)
             except (OSError, ValidationError, VersionError) as exc:
-                reason = f"its compiled files for {engine} are damaged ({str(exc).splitlines()[0]})"
+                state = "cannot be read" if is_transient(exc) else "are damaged"
+                reason = f"its compiled files for {engine} {state} ({str(exc).splitlines()[0]})"
+                cause = exc
                 continue
             return folder
-        raise NotCompiled(reason)
+        raise NotCompiled(reason) from cause
 
     def derived_root(self) -> Path:
         """Where new compiled files go."""
@@ -207,7 +215,7 @@ def check_sha256(path: Path, expected: str) -> None:
     try:
         actual = sha256_of(path)
     except OSError as exc:
-        raise VersionError(f"{path.name} cannot be read: {exc.strerror}.") from exc
+        raise VersionError(f"{path.name} cannot be read: {exc.strerror or exc}.") from exc
     if actual != expected:
         raise VersionError(f"{path.name} is damaged: its sha256 is not the recorded one.")
 
@@ -218,6 +226,13 @@ def stamp_of(file: Path) -> tuple[int, int] | None:
         told = file.stat()
         return told.st_ino, told.st_mtime_ns
     return None
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted; nothing where it cannot be listed."""
+    with contextlib.suppress(OSError):
+        return sorted(folder.iterdir())
+    return []
 
 
 def _folders(parent: Path, name: re.Pattern[str]) -> list[str]:

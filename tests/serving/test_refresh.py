@@ -1,5 +1,7 @@
 """A store that changes while its heads serve."""
 
+import errno
+import os
 import shutil
 import threading
 import time
@@ -7,11 +9,18 @@ import time
 import pytest
 from fakes import PATIENCE_S, FakeEngine, publish, publish_network
 
-from service.errors import UnknownHead, UnknownVersion, VersionError
+from service.errors import (
+    GoldenCheckFailed,
+    NotReady,
+    RebuildInterrupted,
+    UnknownHead,
+    UnknownVersion,
+    VersionError,
+)
 from service.serving.heads import Heads
 from service.serving.turn import Turn
 from service.store.card import Structure
-from service.store.layout import CARD, Store
+from service.store.layout import CARD, MANIFEST, MODEL, Store
 
 BACKBONE, GAP, OTHER = "b" * 64, "e" * 64, "0" * 64
 
@@ -227,3 +236,296 @@ def test_while_a_new_version_loads_the_old_one_serves(store):
     until = time.monotonic() + PATIENCE_S
     while serving(heads)["gap"] != 2:
         assert time.monotonic() < until
+
+
+def io_error():
+    return OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def caused(error, by):
+    error.__cause__ = by
+    return error
+
+
+class Failing(FakeEngine):
+    """Raises `error`, if it is set, instead of opening the head of that digest."""
+
+    def __init__(self, digest=GAP):
+        super().__init__()
+        self.error, self.tries, self._digest = None, 0, digest
+
+    def open_head(self, folder):
+        if folder.parent.name == self._digest:
+            self.tries += 1
+            if self.error:
+                raise self.error
+        return super().open_head(folder)
+
+
+@pytest.fixture
+def unreadable():
+    """Names of files that `disk` cannot read, and `store` where it cannot list that."""
+    return set()
+
+
+@pytest.fixture
+def disk(store, unreadable):
+    """The store on a disk that fails."""
+
+    class Disk(Store):
+        def _own(self, path):
+            if path.name in unreadable:
+                raise io_error()
+            return super()._own(path)
+
+        def heads(self):
+            if self.root.name in unreadable:
+                raise io_error()
+            return super().heads()
+
+    return Disk(store.root, store.cache)
+
+
+def test_a_first_load_that_an_io_error_has_ended_is_made_up_for(disk, unreadable):
+    unreadable.add("store")
+    heads = Heads(disk, FakeEngine, 4, no_tensorflow)
+    with pytest.raises(OSError, match="Input/output"):
+        heads.load()
+    with pytest.raises(OSError, match="Input/output"):
+        heads.refresh()
+    assert heads.missing(()) == ["Heads could not be loaded: OSError: [Errno 5] Input/output error"]
+    assert heads.has_transient_failure()
+    unreadable.clear()
+    assert heads.refresh() is True
+    assert heads.missing(("gap", "flatten")) == []
+    assert heads.get("gap").card.version == 1
+    assert not heads.has_transient_failure()
+
+
+def test_an_engine_that_did_not_open_is_opened_later(store):
+    errors = [ImportError("libopenvino.so: too early"), io_error()]
+
+    def open_engine():
+        if errors:
+            raise errors.pop(0)
+        return FakeEngine()
+
+    heads = Heads(store, open_engine, 4, no_tensorflow)
+    for reason in ("libopenvino", "Input/output"):
+        with pytest.raises((ImportError, OSError)):
+            heads.refresh()
+        assert reason in heads.missing(())[0]
+    assert heads.refresh() is True
+    assert heads.missing(("gap", "flatten")) == []
+    assert heads.engine_name == "openvino"
+
+
+def test_what_was_opened_before_a_first_load_failed_is_not_opened_again(store):
+    engine, errors = FakeEngine(), [io_error()]
+
+    class Once(Store):
+        def versions(self, head):
+            if head == "gap" and engine.opened and errors:
+                raise errors.pop()
+            return super().versions(head)
+
+    heads = Heads(Once(store.root, store.cache), lambda: engine, 4, no_tensorflow)
+    with pytest.raises(OSError, match="Input/output"):
+        heads.load()
+    assert heads.refresh() is True
+    assert engine.opened == ["b", "e", "e"], "one backbone, and a head of each name"
+
+
+TRANSIENT = {
+    "memory": MemoryError("Unable to allocate 98 MiB"),
+    "I/O": io_error(),
+    "too many files": OSError(errno.EMFILE, "Too many open files"),
+    "a full disk": OSError(errno.ENOSPC, "No space left on device"),
+    "no right": PermissionError(errno.EACCES, "Permission denied"),
+    "OpenVINO's allocation": caused(
+        VersionError("OpenVINO cannot open it: of memory"),
+        RuntimeError("Check 'ptr' failed at cpu_memory.cpp:257:\nFailed to allocate 33554432 bytes"),
+    ),
+    "OpenVINO's mapping": RuntimeError(
+        "Can not create file mapping for 4, err=Cannot allocate memory\n\n"
+    ),
+    "C++": RuntimeError("Exception from core.cpp:117: std::bad_alloc"),
+    "a GPU": caused(VersionError("Keras cannot open it"), Exception("OOM when allocating tensor")),
+    "the golden check": caused(GoldenCheckFailed("its image"), MemoryError()),
+    "a child": RebuildInterrupted("signal 9 has ended that"),
+}
+
+
+@pytest.mark.parametrize("error", TRANSIENT.values(), ids=TRANSIENT)
+def test_what_no_version_is_to_blame_for_is_tried_at_each_look_and_told_once(store, error, caplog):
+    engine = Failing()
+    engine.error = error
+    heads = load(store, engine)
+    assert heads.has_transient_failure()
+    reason = heads.missing(("gap",))
+    for _ in range(3):
+        assert heads.refresh() is False
+        assert heads.missing(("gap",)) == reason
+    told = [one.getMessage() for one in caplog.records if "gap version 1 stays out" in one.getMessage()]
+    assert len(told) == 1
+    engine.error = None
+    assert heads.refresh() is True
+    assert heads.missing(("gap", "flatten")) == []
+    assert not heads.has_transient_failure()
+    tries = engine.tries
+    assert heads.refresh() is False
+    assert engine.tries == tries
+
+
+def test_a_transient_failure_that_changes_is_told_again(store, caplog):
+    engine = Failing()
+    engine.error = io_error()
+    heads = load(store, engine)
+    for engine.error in (io_error(), MemoryError(), MemoryError()):
+        heads.refresh()
+    told = [one.getMessage() for one in caplog.records if "gap version 1 stays out" in one.getMessage()]
+    assert [line.partition("stays out: ")[2] for line in told] == [
+        "OSError: [Errno 5] Input/output error",
+        "MemoryError:",
+    ]
+
+
+BLAMED = {
+    "the engine's refusal": VersionError("OpenVINO cannot open it: Unable to read the model"),
+    "a wrong answer": GoldenCheckFailed("probabilities differ"),
+    "shapes": RuntimeError("shapes do not match"),
+    "a file that is gone": FileNotFoundError(errno.ENOENT, "No such file or directory"),
+}
+
+
+@pytest.mark.parametrize("error", BLAMED.values(), ids=BLAMED)
+def test_what_a_version_is_to_blame_for_is_not_tried_again(store, error):
+    engine = Failing()
+    engine.error = error
+    heads = load(store, engine)
+    tries = engine.tries
+    heads.refresh()
+    assert engine.tries == tries
+    assert not heads.has_transient_failure()
+
+
+def test_a_new_version_that_fails_for_lack_of_memory_harms_none_that_serves(store):
+    publish_network(store, OTHER)
+    engine = Failing(OTHER)
+    engine.error = MemoryError()
+    heads = load(store, engine)
+    good = heads.get("gap")
+    publish(store, structure=structure(OTHER))
+    for _ in range(3):
+        heads.refresh()
+        assert heads.get("gap") is good
+    engine.error = None
+    heads.refresh()
+    assert serving(heads)["gap"] == 2
+
+
+@pytest.mark.parametrize("name", [CARD, MANIFEST, "network.bin"])
+def test_files_that_cannot_be_read_now_are_read_later_and_not_compiled_meanwhile(disk, unreadable, name):
+    asked = []
+    heads = Heads(disk, FakeEngine, 4, lambda *version: asked.append(version))
+    unreadable.add(name)
+    heads.load()
+    assert "Input/output error" in heads.missing(())[0]
+    assert "damaged" not in heads.missing(())[0]
+    unreadable.clear()
+    heads.refresh()
+    assert heads.missing(("gap", "flatten")) == []
+    assert asked == []
+
+
+def test_the_good_copy_of_compiled_files_serves_where_the_other_cannot_be_read(store):
+    publish_network(Store(store.cache, store.cache), GAP)
+
+    class HalfBad(Store):
+        def _own(self, path):
+            if GAP in path.parts and path.is_relative_to(self.root):
+                raise io_error()
+            return super()._own(path)
+
+    assert serving(load(HalfBad(store.root, store.cache))) == {"flatten": 1, "gap": 1}
+
+
+def test_a_rebuild_that_was_cut_short_is_begun_again_and_announced_once(store, caplog):
+    (store.compiled(GAP, "openvino") / "network.bin").write_bytes(b"harmed")
+    is_killed = [True, True, False]
+
+    def rebuild(store_, *_):
+        if is_killed.pop(0):
+            raise RebuildInterrupted("signal 9 has ended that.")
+        publish_network(store_, GAP)
+
+    shutil.rmtree(store.root / "flatten")
+    heads = Heads(store, FakeEngine, 4, rebuild)
+    heads.load()
+    heads.refresh()
+    assert "signal 9" in heads.missing(())[0]
+    heads.refresh()
+    assert serving(heads) == {"gap": 1}
+    assert sum("compiling it" in one.getMessage() for one in caplog.records) == 1
+
+
+@pytest.mark.parametrize("name", [MODEL, "network.bin"])
+def test_mending_any_file_of_a_version_that_is_out_is_noticed(store, name):
+    """The model is what compiled files are derived from; network.bin may be copied anew by hand."""
+    compiled = store.compiled(GAP, "openvino") / "network.bin"
+    good = compiled.read_bytes()
+    compiled.write_bytes(b"harmed")
+
+    def rebuild(store_, head, version, _):
+        store_.read_card(head, version)
+        publish_network(store_, GAP)
+
+    for head in ("gap", "flatten"):
+        (store.folder(head, 1) / MODEL).write_bytes(b"harmed too")
+    heads = Heads(store, FakeEngine, 4, rebuild)
+    heads.load()
+    assert serving(heads) == {}
+    file, content = (compiled, good) if name != MODEL else (store.folder("gap", 1) / MODEL, b"a model")
+    file.write_bytes(content)
+    heads.refresh()
+    assert serving(heads)["gap"] == 1
+
+
+def test_what_is_mended_while_it_is_tried_is_tried_again(store):
+    (store.compiled(GAP, "openvino") / "network.bin").write_bytes(b"harmed")
+
+    def mended_too_late(store_, *_):
+        publish_network(store_, GAP)
+        raise VersionError("too late.")
+
+    heads = Heads(store, FakeEngine, 4, mended_too_late)
+    heads.load()
+    assert "too late" in heads.missing(("flatten",))[0]
+    heads.refresh()
+    assert serving(heads) == {"flatten": 1, "gap": 1}
+
+
+def test_once_told_to_stop_no_other_version_is_opened(store):
+    stopping, engine = threading.Event(), FakeEngine()
+    heads = load(store, engine, stopping=stopping)
+    opened = list(engine.opened)
+    publish(store, structure=structure())
+    stopping.set()
+    with pytest.raises(NotReady, match="stopping"):
+        heads.refresh()
+    assert engine.opened == opened
+    assert serving(heads) == {"flatten": 1, "gap": 1}
+
+
+def test_what_being_stopped_interrupts_is_no_failure_of_the_version(store, caplog):
+    stopping = threading.Event()
+    (store.compiled(GAP, "openvino") / "network.bin").write_bytes(b"harmed")
+
+    def interrupted(*_):
+        stopping.set()
+        raise RebuildInterrupted("signal 9 has ended that.")
+
+    heads = Heads(store, FakeEngine, 4, interrupted, stopping=stopping)
+    with pytest.raises(RebuildInterrupted):
+        heads.load()
+    assert "stays out" not in caplog.text

@@ -1,8 +1,9 @@
 """What executes compiled networks. One file an engine; what they have in common is two Protocols."""
 
 import importlib.util
-import subprocess
+import logging
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -10,9 +11,15 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from service.serving import child_process
 from service.serving.layers import Layer
 
+log = logging.getLogger(__name__)
+
 EngineName = Literal["openvino", "keras"]
+
+GPU_QUESTION = "import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices('GPU'))"
+GPU_LIMIT_S = 120
 
 # On each import and each conversion OpenVINO starts a process that reports it to Google Analytics, and
 # waits for that where there is no network. It does without where this package is not to be had.
@@ -72,11 +79,13 @@ def open_engine(name: EngineName, threads: int) -> Engine:
     return OpenVinoEngine(threads)
 
 
-def choose_engine(wanted: Literal["auto", "openvino", "keras"]) -> EngineName:
+def choose_engine(
+    wanted: Literal["auto", "openvino", "keras"], stopping: threading.Event = child_process.NEVER
+) -> EngineName:
     """`auto` resolved: keras when TensorFlow is installed and sees a GPU, else openvino."""
     if wanted != "auto":
         return wanted
-    return "keras" if has_tensorflow() and _has_gpu() else "openvino"
+    return "keras" if has_tensorflow() and _has_gpu(stopping) else "openvino"
 
 
 def has_tensorflow() -> bool:
@@ -84,12 +93,13 @@ def has_tensorflow() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def _has_gpu() -> bool:
+def _has_gpu(stopping: threading.Event) -> bool:
     """Asks TensorFlow in a process of its own, and only where a driver has left its device file."""
     if not Path("/dev/nvidiactl").exists():
         return False
-    question = "import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices('GPU'))"
-    return (
-        subprocess.run([sys.executable, "-c", question], capture_output=True, check=False).returncode
-        == 0
-    )
+    command = [sys.executable, "-c", GPU_QUESTION]
+    try:
+        return child_process.run(command, GPU_LIMIT_S, stopping).status == 0
+    except TimeoutError as exc:
+        log.warning("TensorFlow was asked for a GPU and did not answer: %s", exc)
+        return False

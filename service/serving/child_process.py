@@ -1,0 +1,54 @@
+"""A command in a process of its own: it has a time limit, and is ended when the service stops."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+POLL_S = 0.05
+MAX_ERROR_BYTES = 2**16
+
+NEVER = threading.Event()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The exit status of a process, negative by a signal, and the last line of its error stream."""
+
+    status: int
+    last_line: str
+
+
+def run(command: Sequence[str], limit_s: float, stopping: threading.Event = NEVER) -> Ended:
+    """Waits for a command; nothing of it is left afterwards, nor of what it has started.
+
+    It is killed once `stopping` is set. Its input ends when this process does, however that ends.
+    Raises OSError where it cannot be started, and TimeoutError where it takes longer than `limit_s`.
+    """
+    end = time.monotonic() + limit_s
+    with (
+        tempfile.TemporaryFile() as errors,  # a pipe could fill up
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        ) as child,
+    ):
+        try:
+            while child.poll() is None and not stopping.wait(POLL_S):
+                if time.monotonic() > end:
+                    raise TimeoutError(f"it took longer than {limit_s:g} s")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+        status = child.wait()
+        errors.seek(max(0, errors.seek(0, os.SEEK_END) - MAX_ERROR_BYTES))
+        lines = errors.read().decode(errors="replace").strip().splitlines()
+    return Ended(status, lines[-1] if lines else "no message")
