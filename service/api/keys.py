@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from service.errors import CommandError
+from service.errors import CommandError, is_transient
 from service.store.layout import stamp_of
 
 log = logging.getLogger(__name__)
@@ -14,12 +14,14 @@ MAX_BYTES = 2**16
 class Keys:
     """Called for each request: asks when the file was changed, and reads it only when it was.
 
-    A file that is gone, empty or damaged never opens the service: the last good keys stay. From the
-    start there are none to keep, so that it raises CommandError.
+    A file that is gone, empty or damaged never opens the service: the last good keys stay, and after
+    an I/O error the next request reads it. From the start there are none to keep, so that it raises
+    CommandError.
     """
 
     def __init__(self, fixed: tuple[str, ...], file: Path | None) -> None:
         self._fixed, self._file, self._keys = fixed, file, fixed
+        self._error: str | None = None
         if file:
             self._stamp = stamp_of(file)
             try:
@@ -30,15 +32,23 @@ class Keys:
     def __call__(self) -> tuple[str, ...]:
         """Every valid key; none where none is asked for."""
         if self._file and (stamp := stamp_of(self._file)) != self._stamp:
-            self._stamp = stamp  # before it is read: what changes meanwhile is read again
-            try:
-                self._keys = (*self._fixed, *read_keys(self._file))
-                log.info("read %s anew", self._file)
-            except (OSError, ValueError) as exc:
-                log.error(
-                    "%s cannot be used, the keys of before stay valid: %s", self._file, _reason(exc)
-                )
+            self._read(self._file, stamp)
         return self._keys
+
+    def _read(self, file: Path, stamp: tuple[int, int] | None) -> None:
+        """The stamp is of before: what changes meanwhile is read again."""
+        before, self._error = self._error, None
+        try:
+            self._keys = (*self._fixed, *read_keys(file))
+            log.info("read %s anew", file)
+        except (OSError, ValueError) as exc:
+            if is_transient(exc):
+                self._error = _reason(exc)
+                if self._error == before:
+                    return
+            log.error("%s cannot be used, the keys of before stay valid: %s", file, _reason(exc))
+        if self._error is None:
+            self._stamp = stamp
 
 
 def read_keys(file: Path) -> list[str]:

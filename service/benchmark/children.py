@@ -1,5 +1,6 @@
 """The parent's side of the child processes: started, asked with a deadline, and always ended."""
 
+import contextlib
 import os
 import selectors
 import subprocess
@@ -15,6 +16,7 @@ from service.benchmark.orders import Order
 from service.errors import BenchmarkFailed
 
 MAX_ANSWER_BYTES = 2**20
+END_S = 5.0
 
 A = TypeVar("A", bound=BaseModel)
 
@@ -76,6 +78,9 @@ class Child:
         return line
 
     def _ended(self) -> BenchmarkFailed:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # silent, and yet it goes on
+            self._process.wait(END_S)
+        self.kill()
         code = self._process.wait()
         self._stderr.seek(0)
         last = (self._stderr.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]

@@ -1,5 +1,6 @@
 """Keys come and go with their file while the server runs; nothing that happens to it lets anybody in."""
 
+import errno
 import os
 
 import pytest
@@ -79,6 +80,22 @@ def test_a_file_that_is_gone_leaves_the_last_good_keys_until_another_comes(conne
     assert statuses(client, "old", "", "new") == [200, 401, 401]
     file.write_text("new")
     assert statuses(client, "old", "new") == [401, 200]
+
+
+def test_a_file_that_cannot_be_read_now_is_read_by_the_next_request_and_told_once(file, caplog):
+    errors = []
+
+    class Busy(type(file)):
+        def open(self, *arguments):
+            if errors:
+                raise errors.pop()
+            return super().open(*arguments)
+
+    keys = Keys((), Busy(file))
+    file.write_text("new\n")
+    errors += [OSError(errno.EMFILE, "Too many open files")] * 3
+    assert [keys() for _ in range(4)] == [("old",)] * 3 + [("new",)]
+    assert caplog.text.count("stay valid: Too many open files") == 1
 
 
 @pytest.mark.parametrize("content", [None, *BROKEN.values()], ids=["missing", *BROKEN])

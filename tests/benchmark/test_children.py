@@ -60,6 +60,13 @@ def test_a_process_that_hangs_is_given_up_in_time_and_ended():
     assert not is_alive(child._process.pid)
 
 
+def test_a_process_that_says_no_more_and_goes_on_is_ended():
+    started = time.monotonic()
+    with pytest.raises(BenchmarkFailed, match=r"ended \(-9\)"):
+        ask("import os, time; input(); os.close(1); time.sleep(60)", seconds=30)
+    assert time.monotonic() - started < 20
+
+
 def test_stopping_from_another_thread_wakes_whoever_waits():
     with Children() as children:
         child = children.start("gap on openvino", python("import time; time.sleep(60)"))
