@@ -29,6 +29,8 @@ from service.serving.turn import Turn
 
 log = logging.getLogger(__name__)
 
+STOP_S = 10.0
+
 OnBatch = Callable[[int, Iterable[LoadedHead]], None]
 
 
@@ -105,11 +107,13 @@ class Batcher:
         capacity: Capacity,
         on_batch: OnBatch = lambda *_: None,
         turn: Turn | None = None,
+        stop_s: float = STOP_S,
     ) -> None:
         self._batch_sizes = batch_sizes(max_batch_size)
         self.capacity = capacity
         self._on_batch = on_batch
         self._turn = turn or Turn()
+        self._stop_s = stop_s
         self._queues: OrderedDict[LoadedBackbone, list[Job]] = OrderedDict()
         self._changed = threading.Condition()
         self._is_closed = False
@@ -132,12 +136,17 @@ class Batcher:
                 self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread after the batch it is in, and admits nobody; other jobs raise NotReady."""
+        """Ends the thread after the batch it is in, and admits nobody; other jobs raise NotReady.
+
+        A thread that hangs is left at that after STOP_S: it ends with the process.
+        """
         with self._changed:
             self._is_closed = True
             self._changed.notify()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(self._stop_s)
+            if self._thread.is_alive():
+                log.error("the engine does not come back from its batch; it is left at that")
         self.capacity.close()
 
     def _run(self) -> None:

@@ -550,3 +550,14 @@ def test_jobs_cancelled_at_the_last_moment_leave_only_batches_of_a_warm_size(new
     assert base.network.sizes == [1, *sizes]
     ran = [int(image[0, 0, 0]) for batch in base.network.batches[1:] for image in batch]
     assert ran == list(range(8 - gone)), "they run in their order, each once"
+
+
+def test_an_engine_that_hangs_does_not_hold_up_the_end(caplog):
+    batcher, base = Batcher(8, Capacity(), stop_s=0.1), backbone(HeldBackbone())
+    running = hold(batcher, base)
+    batcher.close()
+    assert "does not come back" in caplog.text
+    with pytest.raises(NotReady, match="stopping"):
+        running.done.result(0)
+    base.network.release.set()
+    wait_until(lambda: not any(thread.name == "engine" for thread in threading.enumerate()))
