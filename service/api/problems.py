@@ -182,9 +182,9 @@ def _media_type(is_foreign: bool) -> str:
 def _methods(request: Request) -> list[str]:
     """Those of every documented route at this path: the framework names those of the first one."""
     path = getattr(request.scope.get("route"), "path", "")
-    routes = iter_route_contexts(request.app.routes)
-    alike = [route for route in routes if route.path == path and route.include_in_schema]
-    return sorted(method for route in alike for method in route.methods or ())
+    alike = [route for route in iter_route_contexts(request.app.routes) if route.path == path]
+    told = [route for route in alike if route.include_in_schema] or alike
+    return sorted(method for route in told for method in route.methods or ())
 
 
 def _kind(leaf: type[errors.RequestError]) -> str:
