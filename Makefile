@@ -1,6 +1,8 @@
 # Two commands on a fresh machine: `make run` and `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first that runs: pyenv puts names on PATH also of versions that are not chosen, and those fail.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13; do \
+	$$name -c '' 2>/dev/null && exec echo $$name; done; echo python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -20,7 +22,7 @@ run: $(INSTALLED)  ## install, fill the store if it is empty, measure once, and 
 test: $(INSTALLED)  ## install, and run the tests, but those marked slow
 	$(BIN)/pytest -m 'not slow and not fleet'
 
-test-slow: $(INSTALLED)  ## the others: training, int8, ImageNet's shape, the page in a browser, 21,000 mutated requests
+test-slow: $(INSTALLED)  ## the others: training, int8, the newest Python, the page in a browser, 21,000 mutated requests
 	$(BIN)/pytest -m slow
 
 check: $(INSTALLED)  ## style, types, layers, and that no secret is in a file
@@ -66,7 +68,9 @@ lock: $(INSTALLED)  ## resolve the lock files anew
 	echo hatchling | $(LOCK) --constraint requirements.lock - -o requirements-build.lock
 
 $(INSTALLED): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or \
+		sys.exit("Python 3.11, 3.12 or 3.13 is needed, as TensorFlow is built for; %s is %d.%d. \
+	Name another: make PYTHON=python3.12" % ((sys.executable,) + sys.version_info[:2]))'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing into $(VENV): a minute or two, 2 GB, once'
 	@$(PIP) --require-hashes -r requirements.lock

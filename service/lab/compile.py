@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import openvino as ov
 import tensorflow as tf
+from openvino.frontend.tensorflow import utils as frontend
 
 from service.errors import CommandError
 from service.serving.engines import EngineName
@@ -16,12 +17,18 @@ from service.serving.engines.openvino import NETWORK as OPENVINO_NETWORK
 from service.store.layout import NotCompiled, Store
 from service.store.publish import publish_compiled, staged
 
+# OpenVINO's own does exec("import tensorflow") and exec("del tensorflow"), which raises NameError since
+# Python 3.13 (PEP 667). Of what it returns only TensorFlow's version is read.
+frontend.get_environment_setup = lambda _: {"tensorflow": tf.__version__}
+
 
 def to_openvino(model: keras.Model) -> ov.Model:
     """The model's graph at inference, float32, any batch size. Raises CommandError."""
     source = model.inputs[0]
     signature = [tf.TensorSpec((None, *source.shape[1:]), source.dtype)]
-    function = tf.function(lambda batch: model(batch, training=False), input_signature=signature)
+    function = tf.function(
+        lambda batch: model(batch, training=False), input_signature=signature, autograph=False
+    )
     graph = function.get_concrete_function()
     try:
         # without its name, what augmentation leaves in the graph would be converted and run as well

@@ -1,6 +1,7 @@
 """Equal backbones have one digest, however they were saved; others have others."""
 
 import keras
+import numpy as np
 import pytest
 from keras_models import SIDE, backbone, chained, save, small_backbone
 
@@ -110,3 +111,22 @@ def test_weights_that_change_places_are_another_digest(plain):
     twin.layers[1].set_weights([kernel[..., ::-1], twin.layers[1].get_weights()[1][::-1]])
     norms[0].set_weights([values[::-1] for values in norms[0].get_weights()])
     assert digest(with_head(twin)) != plain
+
+
+def counted(shape):
+    """Weights that are the same wherever they are made: -1, -0.9, ... 1, and again."""
+    return (np.arange(np.prod(shape)) % 21 / 10 - 1).astype("float32").reshape(shape)
+
+
+def test_digests_are_those_of_the_stores_that_were_written_before():
+    """Else heads published now would not share with heads published then."""
+    inputs = keras.Input((SIDE, SIDE, 3))
+    features = chained(inputs, L.Conv2D(4, 3, 2, "same"), L.BatchNormalization(), L.ReLU())
+    model = keras.Model(inputs, chained(features, L.Flatten(), L.Dense(5, activation="softmax")))
+    for layer in (model.layers[1], model.layers[-1]):
+        layer.set_weights([counted(weight.shape) for weight in layer.get_weights()])
+    cut = split(model, (SIDE, SIDE), None)
+    assert [digest_of(to_openvino(part)) for part in (cut.backbone, cut.head)] == [
+        "e367e32fcee4278a57d43057d2c525a22cea301ac714b9812c2a4bcca00f019a",
+        "dcb75c85f871c6ccaae3d6ef7d5cf28cc7dae9e98045174420711ce5b8987808",
+    ]
