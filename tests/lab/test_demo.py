@@ -68,6 +68,38 @@ def share(guesses, truth, what):
     return np.mean(np.array(part(guesses)) == np.array(part(truth)))
 
 
+@pytest.fixture(scope="module")
+def undecided():
+    """Pictures between two classes each: what rounds differently there shows in the probabilities."""
+    rng = np.random.default_rng(4)
+    pairs = [rng.choice(demo.LABELS, 2, replace=False) for _ in range(16)]
+    both = [[np.asarray(demo.picture(label, rng), float) for label in pair] for pair in pairs]
+    return np.mean(both, axis=1).astype("uint8")
+
+
+def in_float64(model, pixels):
+    """What the model would compute without float32's rounding."""
+    twin = keras.models.clone_model(
+        model,
+        input_tensors=keras.Input(model.input_shape[1:], dtype="float64"),
+        clone_function=lambda layer: type(layer).from_config(layer.get_config() | {"dtype": "float64"}),
+    )
+    twin.set_weights(model.get_weights())
+    return twin.predict(keras.applications.resnet50.preprocess_input(pixels.astype(float)), verbose=0)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_openvino_and_keras_are_both_near_to_float64(demo_store, cards, models, undecided, answer, head):
+    """So that they agree to 1e-4. Keras is given a batch: for one picture it rounds more coarsely."""
+    exact = in_float64(models[head], undecided)
+    assert np.mean(exact.max(axis=1) < 0.9) > 0.25, "some are undecided"
+    inputs = keras.applications.resnet50.preprocess_input(undecided.astype("float32"))
+    by_keras = models[head].predict(inputs, batch_size=8, verbose=0)
+    by_openvino = answer(demo_store, cards[head], "openvino", undecided, (1, 8))
+    for probabilities in (by_keras, *by_openvino.values()):
+        np.testing.assert_allclose(probabilities, exact, rtol=0, atol=5e-5)
+
+
 def test_it_says_that_it_is_a_demo(cards):
     for card in cards.values():
         assert card.origin == "demo"
