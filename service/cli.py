@@ -18,7 +18,7 @@ from service.app import create_app, open_bench, open_store
 from service.arguments import Command, parser
 from service.benchmark.children import Children
 from service.benchmark.plan import Plan, cards_in
-from service.errors import CommandError, ServiceError
+from service.errors import CommandError, ServiceError, reason_of
 from service.progress import say, timed
 from service.server import DrainingServer
 from service.serving.engines import choose_engine
@@ -39,22 +39,27 @@ def main() -> None:
     arguments = parser(COMMANDS).parse_args()
     try:
         sys.exit(arguments.run(arguments))
-    except ServiceError as exc:
-        sys.exit(_refuse(str(exc)))
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        sys.exit(_refuse(f"setting {first['loc'][0]}: {first['msg']}."))
-    except OSError as exc:
-        sys.exit(_refuse(f"{exc.filename or 'The system'}: {exc.strerror}."))
-    except ModuleNotFoundError as exc:
-        sys.exit(_refuse(f"This command needs {exc.name}, which is not installed here."))
+    except (ServiceError, ValidationError, OSError, ModuleNotFoundError) as exc:
+        say(f"resnet-heads: {sentence(exc)}")
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _refuse(reason: str) -> int:
-    say(f"resnet-heads: {reason}")
-    return 2
+def sentence(exc: Exception) -> str:
+    """What is told of a command that failed."""
+    match exc:
+        case ValidationError():
+            first = exc.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            return f"setting {where}: {first['msg']}." if where else f"The settings: {first['msg']}."
+        case OSError():
+            files = " -> ".join(str(name) for name in (exc.filename, exc.filename2) if name)
+            return f"{files or 'The system'}: {reason_of(exc)}."
+        case ModuleNotFoundError():
+            return f"This command needs {exc.name}, which is not installed here."
+        case _:
+            return str(exc)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -62,8 +67,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     handler = logs.handler(is_json=settings.log_format == "json")
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     listener = _bound(settings.host, settings.port)
-    host, port = listener.getsockname()[:2]
-    url = f"http://{host}:{port}{settings.root_path}"
+    url = url_of(*listener.getsockname()[:2]) + settings.root_path
     stopping = threading.Event()
     app = create_app(settings, on_ready=lambda heads: _announce(url, heads, settings), stopping=stopping)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has stopped
@@ -82,17 +86,28 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 def _bound(host: str, port: int, unread_s: float = UNREAD_S) -> socket.socket:
-    """A socket that has its address and does not listen yet: uvicorn sees to that. Raises OSError.
+    """A socket with its address that does not listen yet: uvicorn sees to that. Raises CommandError.
 
     On Linux a client that reads nothing of its answer for `unread_s` is disconnected.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1e3 * unread_s))
-    listener.bind(address)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1e3 * unread_s))
+        listener.bind(address)
+    except UnicodeError as exc:  # of IDNA, whose labels are neither empty nor long
+        raise CommandError(f"Host {host!r} is not a host's name.") from exc
+    except OSError as exc:
+        raise CommandError(f"Cannot listen on host {host!r}, port {port}: {reason_of(exc)}.") from exc
     return listener
+
+
+def url_of(host: str, port: int) -> str:
+    """With IPv6's brackets, and with the `%` of a zone escaped (RFC 6874)."""
+    address = f"[{host.replace('%', '%25')}]" if ":" in host else host
+    return f"http://{address}:{port}"
 
 
 def _announce(url: str, heads: list[str], settings: Settings) -> None:

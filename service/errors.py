@@ -224,3 +224,8 @@ def is_transient(exc: BaseException) -> bool:
         return True
     origin = exc.__cause__ or exc.__context__
     return origin is not None and is_transient(origin)
+
+
+def reason_of(exc: OSError) -> str:
+    """Why the system refused, without the file. An OSError made from a text alone has no `strerror`."""
+    return exc.strerror or str(exc) or type(exc).__name__

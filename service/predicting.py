@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from service.api.schemas import Prediction
 from service.client import Client, Refused
-from service.errors import CommandError
+from service.errors import CommandError, reason_of
 from service.progress import say, track
 from service.tables import columns, show_table, wide_console
 
@@ -55,7 +55,7 @@ class Asking:
         try:
             answers = list(self._answers(batch))
         except OSError as exc:
-            yield from self._ask_without(batch, batch.index(Path(exc.filename)), str(exc.strerror))
+            yield from self._ask_without(batch, batch.index(Path(exc.filename)), reason_of(exc))
         except Refused as exc:
             if exc.status in FOR_ALL or exc.kind == "bad-parameter":
                 raise

@@ -186,6 +186,15 @@ def answers(count: int) -> bytes:
     ).encode()
 
 
+def test_a_file_that_fails_while_it_is_read_is_told_and_the_others_are_answered(ask, serve, folder):
+    """This one can be opened, and its first bytes belong to nobody."""
+    (folder / "warm/memory.png").symlink_to("/proc/self/mem")
+    code, outcomes, told = ask(serve(), "warm")
+    assert code == 1
+    assert told == ["warm/memory.png: Input/output error"]
+    assert [bool(one["predictions"]) for one in outcomes] == [True, False, True]
+
+
 def test_no_server_is_unreachable(ask):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

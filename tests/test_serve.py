@@ -162,15 +162,27 @@ def test_a_port_in_use_is_one_line_and_exit_2():
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_an_ipv6_address_is_told_so_that_a_client_can_use_it(small_store):
+    """This one is IPv4's loopback, so that it is there also where IPv6 has no address."""
+    with serving(small_store, "--host", "::ffff:127.0.0.1") as server:
+        assert server.url.startswith("http://[::ffff:127.0.0.1]:")
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "told"),
     [
         (["serve", "--port", "none"], {}, "port"),
         (["serve", "--max-batch-size", "0"], {}, "max_batch_size"),
+        (["serve", "--host", "a..b"], {}, "'a..b'"),
+        (["serve", "--host", "nowhere.invalid"], {}, "'nowhere.invalid'"),
+        (["serve", "--host", "192.0.2.1"], {}, "'192.0.2.1'"),
+        (["serve"], {"RESNET_HEADS_PINNED": "gap=new"}, "setting pinned.gap"),
         (["serve"], {"RESNET_HEADS_ENGINE": "jax"}, "engine"),
         (["serve", "--colour", "red"], {}, "--colour"),
         ([], {}, "COMMAND"),
         (["compile", "nope"], {}, "nope"),
+        (["compile", "gap", "--version", "0"], {}, "--version"),
         (["import", "x.keras"], {}, "--head"),
         (["predict", "a.png", "--url", ""], {}, "'' is not a URL"),
         (["benchmark", "--heads", ""], {}, "heads"),

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from service.errors import CommandError, is_transient
+from service.errors import CommandError, is_transient, reason_of
 from service.store.layout import stamp_of
 
 log = logging.getLogger(__name__)
@@ -68,4 +68,4 @@ def read_keys(file: Path) -> list[str]:
 def _reason(exc: OSError | ValueError) -> str:
     if isinstance(exc, UnicodeDecodeError):
         return "it is not ASCII text"
-    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+    return reason_of(exc) if isinstance(exc, OSError) else str(exc)

@@ -134,5 +134,11 @@ def measure(
 
 
 def content(image: Image) -> bytes:
-    """The bytes of an image file. Raises OSError."""
-    return image if isinstance(image, bytes) else Path(image).read_bytes()
+    """The bytes of an image file. Raises OSError, which names the file also where reading it failed."""
+    if isinstance(image, bytes):
+        return image
+    try:
+        return Path(image).read_bytes()
+    except OSError as exc:
+        exc.filename = os.fspath(image)
+        raise

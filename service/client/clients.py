@@ -135,7 +135,8 @@ class AsyncClient(Methods):
 def _checked(url: str) -> str:
     try:
         AnyHttpUrl(url)
-    except ValidationError as exc:
+        httpx.URL(url).raw_host.decode().encode("idna")  # as it will be looked up
+    except (ValidationError, httpx.InvalidURL, UnicodeError) as exc:
         raise WrongUrl(url) from exc
     return url
 

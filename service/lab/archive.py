@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-from service.errors import CommandError
+from service.errors import CommandError, reason_of
 
 WEIGHTS = "model.weights.h5"
 MEMBERS = ["config.json", "metadata.json", WEIGHTS]
@@ -16,7 +16,9 @@ def check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as exc:
+    except OSError as exc:
+        raise CommandError(f"{path.name} cannot be read: {reason_of(exc)}.") from exc
+    except zipfile.BadZipFile as exc:
         raise CommandError(
             f"{path.name} is no Keras 3 file, or a damaged one: it is no zip archive."
         ) from exc

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import CommandError, ImageError
+from service.errors import CommandError, ImageError, reason_of
 from service.lab.photographs import Photograph
 from service.serving import image
 from service.serving.engines import Network
@@ -60,7 +60,7 @@ class Decoded:
         except ImageError as exc:
             self.broken[one] = exc.reason
         except OSError as exc:
-            self.broken[one] = exc.strerror or str(exc)
+            self.broken[one] = reason_of(exc)
         return None
 
 

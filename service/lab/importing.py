@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import CommandError
+from service.errors import CommandError, reason_of
 from service.lab.graph import own_size
 from service.lab.models import load_model
 from service.lab.publishing import Description, publish
@@ -77,7 +77,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
             )
         lines = content.decode("utf-8-sig").splitlines()
     except OSError as exc:
-        raise CommandError(f"{path} cannot be read: {exc.strerror}.") from exc
+        raise CommandError(f"{path} cannot be read: {reason_of(exc)}.") from exc
     except UnicodeDecodeError as exc:
         raise CommandError(f"{path} is not UTF-8 text.") from exc
     labels = tuple(line.strip() for line in lines if line.strip())

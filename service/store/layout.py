@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from service.errors import VersionError, is_transient
+from service.errors import VersionError, is_transient, reason_of
 from service.store.card import HEAD_NAME, Card, Sha256
 
 MODEL = "model.keras"
@@ -93,7 +93,7 @@ class Store:
         try:
             card = Card.model_validate_json(self._read(self.folder(head, version) / CARD))
         except OSError as exc:
-            raise VersionError(f"{CARD} cannot be read: {exc.strerror or exc}.") from exc
+            raise VersionError(f"{CARD} cannot be read: {reason_of(exc)}.") from exc
         except ValidationError as exc:
             first = exc.errors()[0]
             where = ".".join(map(str, first["loc"])) or "its JSON"
@@ -159,8 +159,10 @@ class Store:
                 for name, sha256 in manifest.files.items():
                     self._check(folder / name, sha256)
             except (OSError, ValidationError, VersionError) as exc:
+                # the text of an OSError names all folders, or is empty
+                told = f"{MANIFEST}: {reason_of(exc)}" if isinstance(exc, OSError) else str(exc)
                 state = "cannot be read" if is_transient(exc) else "are damaged"
-                reason = f"its compiled files for {engine} {state} ({str(exc).splitlines()[0]})"
+                reason = f"its compiled files for {engine} {state} ({told.splitlines()[0]})"
                 cause = exc
                 continue
             return folder
@@ -215,7 +217,7 @@ def check_sha256(path: Path, expected: str) -> None:
     try:
         actual = sha256_of(path)
     except OSError as exc:
-        raise VersionError(f"{path.name} cannot be read: {exc.strerror or exc}.") from exc
+        raise VersionError(f"{path.name} cannot be read: {reason_of(exc)}.") from exc
     if actual != expected:
         raise VersionError(f"{path.name} is damaged: its sha256 is not the recorded one.")
 

@@ -113,7 +113,19 @@ def test_a_connection_that_breaks_off_is_unreachable(call):
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8000", "ftp://localhost", "http://", "", "http://[", "http://host:99999"]
+    "url",
+    [
+        "localhost:8000",
+        "ftp://localhost",
+        "http://",
+        "",
+        "http://[",
+        "http://host:99999",
+        "http://a..b",
+        "http://münchen..de",
+        f"http://{'a' * 64}.com",
+        "http://host\t.com",
+    ],
 )
 def test_what_is_no_url_is_told_at_once(url):
     with pytest.raises(WrongUrl, match="is not a URL"):

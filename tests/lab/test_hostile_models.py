@@ -15,7 +15,7 @@ from keras_models import LABELS, classifier, save
 from process import run
 
 from service.errors import CommandError
-from service.lab.archive import MEMBERS
+from service.lab.archive import MEMBERS, check_archive
 from service.lab.importing import MAX_LABEL_BYTES, Wishes, import_model
 from service.store.layout import Store
 
@@ -231,3 +231,8 @@ def test_the_good_model_is_imported(good, place):
         Store(place / "store", place / "cache"), file, Wishes("mine", place / "labels.txt")
     )
     assert np.isclose(sum(card.golden.probabilities), 1)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(place):
+    with pytest.raises(CommandError, match=r"^store cannot be read: Is a directory\.$"):
+        check_archive(place / "store")

@@ -146,7 +146,7 @@ def damage_manifest(folder):
 DAMAGES = {
     damage_file: "network.bin is damaged: its sha256 is not the recorded one.",
     remove_file: "network.xml cannot be read: No such file or directory.",
-    remove_manifest: "No such file or directory",
+    remove_manifest: "manifest.json: No such file or directory",
     damage_manifest: "validation error",
 }
 
