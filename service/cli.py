@@ -204,10 +204,12 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _study(arguments: argparse.Namespace) -> None:
-    from service.study.page import write
+    from service.study.page import check, write
     from service.study.study import compare
     from service.study.table import show
 
+    if arguments.html:
+        check(arguments.html)
     study = compare(open_bench(_settings(arguments)))
     show(study)
     if arguments.html:

@@ -105,9 +105,12 @@ class Asking:
 def predict(asking: Asking, paths: Sequence[Path], as_json: bool) -> int:
     """Prints what the files got, and says why some failed. Returns the exit code: 1 if any did.
 
-    Raises CommandError, or CallFailed when the rest would fail too; what is known is printed first.
+    Raises CommandError or OSError before anything is asked, and CallFailed when the rest would fail too;
+    what is known is printed first.
     """
     files = find(paths)
+    if asking.maps:
+        asking.maps.mkdir(parents=True, exist_ok=True)
     steps = asking.outcomes(files)
     if len(files) > FILES_PER_REQUEST:
         steps = track(steps, len(files), "Predicting")

@@ -10,7 +10,7 @@ from fakes import BrokenHead, EchoHead, LinearHead, backbone, fake_heads, head, 
 from fastapi import Request, Response
 from live import running, wait_until
 from process import run
-from scripted import Script, status
+from scripted import Script, ok, status
 
 from service.app import create_app
 from service.client import Client, NotUnderstood, Refused, Unreachable
@@ -217,6 +217,14 @@ def test_maps_lie_where_their_pictures_do(ask, serve, folder):
 def test_one_picture_has_its_map_at_the_top(ask, serve, folder):
     ask(serve(), "warm/deep/b.PNG", maps=folder / "maps")
     assert [path.name for path in (folder / "maps").iterdir()] == ["b.PNG.gap.png"]
+
+
+def test_a_place_for_maps_that_takes_none_is_told_before_anything_is_asked(folder):
+    (folder / "file").touch()
+    script = Script(ok())
+    with running(script) as url, Client(url) as client, pytest.raises(FileExistsError, match="file"):
+        predict(Asking(client, maps=folder / "file"), [folder / "warm/a.png"], as_json=True)
+    assert script.requests == []
 
 
 def test_a_head_without_a_map_fails_its_file_which_is_answered_all_the_same(ask, serve, folder):

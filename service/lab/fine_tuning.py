@@ -68,16 +68,11 @@ class Tuner:
         )
 
     def _unfrozen(self, head: keras.Model) -> keras.Model:
-        """Pixels -> probabilities, with weights of its own. Raises CommandError without such stages."""
+        """Pixels -> probabilities, with weights of its own."""
         backbone, own_head = _copy(self.backbone), _copy(head)
-        found = 0
+        last = last_stages(backbone, self.stages)
         for layer in backbone._flatten_layers():
-            is_last = layer.name.startswith(STAGES[: self.stages])
-            is_norm = isinstance(layer, keras.layers.BatchNormalization)
-            layer.trainable = is_last and not is_norm
-            found += is_last
-        if not found:
-            raise CommandError("The backbone has no stages named as those of Keras' ResNet50 to tune.")
+            layer.trainable = layer in last and not isinstance(layer, keras.layers.BatchNormalization)
         return keras.Model(backbone.inputs[0], own_head(backbone.outputs[0]))
 
     def _batches(self, ones: Sequence[Photograph]) -> Iterator[tuple[NDArray[np.uint8], Classes]]:
@@ -90,6 +85,14 @@ class Tuner:
         ]
         probabilities, labels = (np.concatenate(parts) for parts in zip(*told, strict=True))
         return cross_entropy(train_loss, probabilities, labels)
+
+
+def last_stages(backbone: keras.Model, stages: int) -> list[keras.layers.Layer]:
+    """The layers of the last `stages`. Raises CommandError where there are none of such names."""
+    layers = backbone._flatten_layers()
+    if last := [layer for layer in layers if layer.name.startswith(STAGES[:stages])]:
+        return last
+    raise CommandError("The backbone has no stages named as those of Keras' ResNet50 to tune.")
 
 
 def _copy(model: keras.Model) -> keras.Model:

@@ -11,6 +11,7 @@ from service.lab.publishing import Description, publish
 from service.progress import say
 from service.store.card import Card
 from service.store.layout import Store
+from service.store.publish import check_writable
 
 ONLY_COST = "the same function as gap with untied weights: it answers alike and differs in cost only"
 
@@ -57,6 +58,7 @@ def _imagenet(store: Store, gap: keras.Model) -> list[Card]:
 
 
 def _demo(store: Store) -> list[Card]:
+    check_writable(store.root)
     cards = []
     for head in demo.heads():
         description = Description(

@@ -65,6 +65,7 @@ def read(folder: Path, seed: int = 0) -> Photographs:
         raise CommandError(
             f"{folder} holds {len(labels)} folders of pictures; a class each, two at least."
         )
+    _check_text(labels)
     found = {split: list(_photographs(root, labels)) for split, root in roots.items()}
     unique, notes = _without_duplicates(found, labels)
     splits = {split: unique.get(split, []) for split in SPLITS}
@@ -82,6 +83,14 @@ def read(folder: Path, seed: int = 0) -> Photographs:
 
 def _classes(root: Path) -> list[Path]:
     return [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _check_text(labels: Iterable[str]) -> None:
+    for label in labels:
+        try:
+            label.encode()
+        except UnicodeEncodeError as exc:
+            raise CommandError(f"The folder {label!r} is not named in UTF-8, as labels are.") from exc
 
 
 def _photographs(root: Path, labels: tuple[str, ...]) -> Iterable[Photograph]:

@@ -24,7 +24,7 @@ from service.serving.engines.openvino import NETWORK, OpenVinoEngine
 from service.serving.threads import available_cores
 from service.store.card import HEAD_NAME, Card, Golden, Quantization
 from service.store.layout import MODEL, Store, sha256_of
-from service.store.publish import publish_version, staged
+from service.store.publish import check_writable, publish_version, staged
 
 SUFFIX = "-int8"
 CALIBRATION_IMAGES = 300  # NNCF's own default
@@ -54,6 +54,7 @@ def quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float)
     _check(cards, max_drop)
     found = photographs.read(folder)
     _check_labels(cards, found.labels)
+    check_writable(store.root)
     for note in found.notes:
         say(note)
     for card in cards:

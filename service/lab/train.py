@@ -15,7 +15,7 @@ import keras
 from service.errors import CommandError
 from service.lab import backbones, photographs
 from service.lab.features import BATCH, Decoded, FeatureCache
-from service.lab.fine_tuning import EPOCHS, Tuner
+from service.lab.fine_tuning import EPOCHS, SUFFIX, Tuner, last_stages
 from service.lab.fitting import Fitted, Trainer
 from service.lab.head_spec import HeadSpec
 from service.lab.photographs import TEST, TRAIN, VALIDATION, Photograph, Photographs
@@ -25,9 +25,9 @@ from service.lab.scoring import SHIFTS, answers
 from service.progress import finish, say
 from service.serving.engines import Network
 from service.serving.threads import available_cores
-from service.store.card import Card, Decode, Input, Resize, Training
+from service.store.card import HEAD_NAME, Card, Decode, Input, Resize, Training
 from service.store.layout import MODEL, Store
-from service.store.publish import publish_version
+from service.store.publish import check_writable, publish_version
 
 USUAL = Input(height=224, width=224, decode="exact", resize="bilinear", preprocessing="caffe")
 
@@ -50,15 +50,18 @@ class Wishes:
 
 def train(store: Store, folder: Path, wishes: Wishes) -> list[Card]:
     """Trains and publishes each head. Raises CommandError, with no head published."""
-    _check_names(wishes.heads)
+    _check_names(wishes)
     data = photographs.read(folder)
+    check_writable(store.root)
     for note in data.notes:
         say(note)
     spec = _input(store, wishes)
     source = backbones.source(wishes.weights, store, spec, data.splits[TRAIN])
     spec = spec.model_copy(update={"preprocessing": source.known.preprocessing})
     for head in wishes.heads:
-        _warn(head, source.known.feature_shape)
+        _check_window(head, source.known.feature_shape)
+    if wishes.fine_tune:
+        last_stages(source.cut.backbone, wishes.fine_tune)
     decoded = Decoded(spec, available_cores())
     with _cache(store, wishes, source.known, spec) as cache:
         started = time.monotonic()
@@ -94,14 +97,20 @@ def _input(store: Store, wishes: Wishes) -> Input:
     return usual.model_copy(update={name: value for name, value in said.items() if value is not None})
 
 
-def _check_names(heads: Sequence[HeadSpec]) -> None:
-    names = [head.name for head in heads]
+def _check_names(wishes: Wishes) -> None:
+    """Also those that the fine-tuned heads will have."""
+    names = [head.name for head in wishes.heads]
+    if wishes.fine_tune:
+        names += [name + SUFFIX for name in names]
     for name in names:
         if names.count(name) > 1:
-            raise CommandError(f"Two heads are named {name}; name one of them: other={name}")
+            raise CommandError(f"Two heads are named {name}; give one another name: NAME=POOLING")
+        if not HEAD_NAME.fullmatch(name):
+            raise CommandError(f"{name} is too long for a head's name.")
 
 
-def _warn(spec: HeadSpec, shape: tuple[int, int, int]) -> None:
+def _check_window(spec: HeadSpec, shape: tuple[int, int, int]) -> None:
+    spec.pooled(keras.Input(shape))
     seen, there = spec.seen(shape[0]), shape[0] * shape[1]
     if seen < there:
         say(f"Head {spec.name} sees {seen} of the {there} positions of the map.")

@@ -21,6 +21,12 @@ def staged(parent: Path) -> Iterator[Path]:
         yield folder
 
 
+def check_writable(folder: Path) -> None:
+    """Raises OSError where nothing could be published, before the work whose result would be lost."""
+    with staged(folder):
+        pass
+
+
 def publish_version(store: Store, folder: Path, card: Card) -> Card:
     """Makes a staged folder the newest version of the card's head; the card returned has its number."""
     number = max(store.versions(card.head), default=0)

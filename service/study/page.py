@@ -1,16 +1,17 @@
 """The study as one HTML file that needs no network, and that may fetch nothing."""
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from service.errors import CommandError
-from service.store.publish import staged
+from service.errors import CommandError, reason_of
+from service.store.publish import check_writable, staged
 from service.study import charts, markup
 from service.study.charts import Chart
 from service.study.figures import of_heads, of_road
@@ -21,18 +22,32 @@ LIBRARY = "chart.umd.js"
 LICENCE = "chart.umd.LICENSE"
 
 
-def write(study: Study, path: Path) -> None:
-    """Replaces the file whole or not at all. Raises CommandError when it cannot."""
+def check(path: Path) -> None:
+    """Raises CommandError where `write` would, as far as that can be known before there is a study."""
     if not path.parent.is_dir():
         raise CommandError(f"There is no folder {path.parent} to write {path.name} to.")
+    if path.is_dir():
+        raise CommandError(f"{path} cannot be written: it is a folder.")
+    with _writing(path):
+        check_writable(path.parent)
+
+
+def write(study: Study, path: Path) -> None:
+    """Replaces the file whole or not at all. Raises CommandError when it cannot."""
+    check(path)
     text = render(study)
+    with _writing(path), staged(path.parent) as folder:
+        file = folder / "page.html"
+        file.write_text(text, "utf-8", newline="\n")
+        file.replace(path)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        with staged(path.parent) as folder:
-            file = folder / "page.html"
-            file.write_text(text, "utf-8", newline="\n")
-            file.replace(path)
+        yield
     except OSError as exc:
-        raise CommandError(f"{path} cannot be written: {exc.strerror}.") from exc
+        raise CommandError(f"{path} cannot be written: {reason_of(exc)}.") from exc
 
 
 def render(study: Study) -> str:

@@ -58,6 +58,13 @@ def test_a_weights_file_that_is_not_there_is_refused(store, tmp_path):
     assert not store.root.exists()
 
 
+def test_a_store_that_takes_nothing_is_told_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    done = run("init", "--weights", "demo", "--store-dir", str(tmp_path / "file" / "store"))
+    assert done.returncode == 2
+    assert done.stderr == f"resnet-heads: {tmp_path / 'file' / 'store'}: Not a directory.\n"
+
+
 def test_a_weights_file_gives_both_heads(imagenet_store):
     assert imagenet_store.heads() == sorted(HEADS)
     for head in HEADS:

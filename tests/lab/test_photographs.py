@@ -1,4 +1,5 @@
 import itertools
+import os
 import shutil
 
 import pytest
@@ -183,3 +184,10 @@ def test_a_class_whose_files_all_turn_out_broken_is_refused(folder):
     with pytest.raises(CommandError, match="'banana' has no usable picture for validation"):
         data.without(broken)
     assert len(data.without(broken[1:]).splits["validation"]) == 9 - len(broken[1:])
+
+
+def test_a_folder_that_is_not_named_in_utf_8_is_refused(folder):
+    """Its label could not be written into a card, once everything was trained."""
+    (folder / LABELS[0]).rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9"))
+    with pytest.raises(CommandError, match="is not named in UTF-8"):
+        read(folder)

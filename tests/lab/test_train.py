@@ -188,7 +188,9 @@ def test_an_interrupted_run_leaves_no_head_and_the_next_one_goes_on(folder, tmp_
     ("more", "reason"),
     [
         (["--head", "gab"], "'gab' is no pooling"),
-        (["--head", "gap"], "Two heads are named gap"),
+        (["--head", "gap"], "Two heads are named gap;"),
+        (["--head", "gap-tuned=gmp", "--fine-tune", "1"], "Two heads are named gap-tuned;"),
+        (["--head", f"{'g' * 58}=gmp", "--fine-tune", "1"], "-tuned is too long"),
         (["--head", "average:3"], "a window of 3 is larger than the 2x2 map"),
         (["--weights", "nothing.h5"], "neither imagenet, random, a head in"),
         (["--cache-gb", "0.000001"], "--cache-gb allows"),
@@ -201,6 +203,16 @@ def test_what_cannot_be_done_is_one_sentence_and_no_head(folder, tmp_path, more,
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
     assert store.heads() == []
+    assert not list(store.cache.rglob("*.f16")), "it was found out after the work"
+
+
+def test_a_store_that_takes_nothing_is_told_before_the_work(folder, tmp_path):
+    (tmp_path / "file").touch()
+    store = Store(tmp_path / "file" / "store", tmp_path / "cache")
+    done = run(*command(store, folder), RESNET_HEADS_CACHE_DIR=str(store.cache))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"resnet-heads: {store.root}: Not a directory."
+    assert not store.cache.exists()
 
 
 @pytest.fixture(scope="module")
@@ -307,3 +319,4 @@ def test_a_backbone_without_those_stages_cannot_be_tuned(folder, tmp_path):
     with pytest.raises(CommandError, match="no stages named as those of Keras' ResNet50"):
         train(store, folder, wishes)
     assert store.heads() == []
+    assert not list(store.cache.rglob("*.f16")), "it was found out after the work"
