@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 FLEET := $(VENV)/.fleet
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test test-slow test-fleet fuzz audit check bench openapi lock image-check screenshots
+.PHONY: help run test test-slow test-fleet fuzz audit check bench openapi docs lock image-check screenshots
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,12 +41,16 @@ fuzz: $(INSTALLED)  ## attack the application with hostile requests for SECONDS,
 audit: $(INSTALLED)  ## ask an advisory service about every pinned version (needs one that can be reached)
 	@UV=$(BIN)/uv .ci/audit requirements*.lock
 
-bench: $(INSTALLED)  ## measure the figures in the README (60 minutes; let nothing else run)
+bench: $(INSTALLED)  ## measure the figures in docs/figures.md (60 minutes; let nothing else run)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(or $(PART),all) $(ROUNDS)
 
 openapi: $(INSTALLED)  ## write openapi.yaml anew from the code
 	$(BIN)/python tests/openapi_document.py > openapi.yaml.new
 	mv openapi.yaml.new openapi.yaml
+
+docs: $(INSTALLED)  ## write docs/settings.md anew from the code
+	$(BIN)/python tests/settings_document.py > docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
 
 screenshots: $(INSTALLED)  ## draw docs/screenshots anew (needs Debian's chromium)
 	@test -d $(VENV)/demo_store || $(BIN)/resnet-heads init --weights demo --store-dir $(VENV)/demo_store

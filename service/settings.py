@@ -42,7 +42,9 @@ class Settings(BaseSettings):
         ge=0,
         description="how often the store is looked at for new versions; 0: never, once it is loaded",
     )
-    required_heads: Names = Field((), description="heads readiness waits for; empty: any one head")
+    required_heads: Names = Field(
+        (), description="heads that /readyz waits for; empty: any one is enough"
+    )
     max_batch_size: int = Field(8, ge=1, le=64, description="images in one forward pass")
     max_queued_images: int = Field(
         64, ge=1, description="images that wait, above which a request is refused"
@@ -51,39 +53,41 @@ class Settings(BaseSettings):
         1.5, gt=0, description="predicted wait in the queue above which a request is refused"
     )
     max_jobs_per_request: int = Field(
-        256, ge=1, description="passes that one request may ask for: images x offsets x backbones"
+        256, ge=1, description="most passes that one request may ask for: images x offsets x backbones"
     )
     max_bytes_in_flight: int = Field(
-        256 * 2**20, ge=1, description="bytes of bodies that are not pixels yet, of all requests"
+        256 * 2**20,
+        ge=1,
+        description="most bytes of bodies, of all requests, that are not pixels yet",
     )
     request_timeout_s: float = Field(10, gt=0, description="upper bound of a request's deadline")
     body_timeout_s: float = Field(20, gt=0, description="time for a request's body to arrive")
     listen_when_ready: bool = Field(
-        False, description="connections are refused while heads load: for balancers that check no health"
+        False, description="refuse connections while heads load, for balancers without health checks"
     )
     drain_delay_s: float = Field(
         5, ge=0, description="after SIGTERM, how long requests are served while /readyz says no"
     )
-    drain_timeout_s: float = Field(30, gt=0, description="after that, time for requests that have begun")
+    drain_timeout_s: float = Field(30, gt=0, description="after that, time to finish requests")
     keep_alive_s: int = Field(75, ge=1, description="how long an idle connection is kept open")
-    max_body_bytes: int = Field(32 * 2**20, ge=1, description="size of a request's body")
-    max_image_pixels: int = Field(50_000_000, ge=1, description="width x height of one image")
-    max_images_per_request: int = Field(32, ge=1, description="images in one request")
+    max_body_bytes: int = Field(32 * 2**20, ge=1, description="most bytes of a request's body")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="most width x height of one image")
+    max_images_per_request: int = Field(32, ge=1, description="most images in one request")
     api_keys: Names = Field((), description="keys that requests must carry; empty: none needed")
-    admin_key: str = Field(
-        "", description="key that POST /benchmark needs instead of one of those; empty: one of those"
-    )
+    admin_key: str = Field("", description="key that POST /benchmark needs; empty: any of api_keys")
     api_keys_file: Path | None = Field(
-        None, description="a file of more such keys, one a line, read again when it changes"
+        None, description="a file of more api_keys, one a line, read again when it changes"
     )
     admin_key_file: Path | None = Field(
         None, description="a file of more admin keys, one a line, read again when it changes"
     )
-    page: bool = Field(True, description="whether / is a page to look at")
+    page: bool = Field(True, description="whether / serves the page")
     open_metrics: bool = Field(True, description="whether /metrics answers without a key")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log detail")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe level that is logged"
+    )
     log_format: Literal["console", "json"] = Field(
-        "console", description="log lines for people, or an object a line"
+        "console", description="log lines for people (console), or a JSON object a line (json)"
     )
 
     @field_validator(

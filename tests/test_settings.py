@@ -1,29 +1,34 @@
 from pathlib import Path
 
+import documents
 import pytest
+import settings_document
 from pydantic import ValidationError
 
 from service.arguments import ENVIRONMENT_ONLY, parser
 from service.cli import COMMANDS
 from service.settings import Settings
 
-README = (Path(__file__).parents[1] / "README.md").read_text().split("## Settings")[1].split("## ")[0]
+COMMITTED = Path(__file__).parents[1] / "docs" / "settings.md"
+DEFAULTS = {row[0]: row[1] for row in documents.rows("setting") if len(row) == 3}
+
+
+def test_the_committed_document_is_the_generated_one():
+    assert COMMITTED.read_text() == settings_document.render(), "run: make docs"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_in_the_readme_with_its_default(name):
-    row = next((line for line in README.splitlines() if line.startswith(f"| `{name}` |")), None)
-    assert row, f"{name} is not in the README"
-    default = Settings.model_fields[name].default
-    told = row.split("|")[2].strip().strip("`")
-    assert told == (",".join(default) if isinstance(default, tuple) else str(default)).replace(
-        "None", ""
-    )
+def test_the_default_in_the_document_is_the_one_that_a_server_takes(name, monkeypatch):
+    told = DEFAULTS[f"`{name}`"].strip("`")
+    default = getattr(Settings(), name)
+    if told:
+        monkeypatch.setenv(f"RESNET_HEADS_{name.upper()}", told)
+    assert getattr(Settings(), name) == default
+    assert bool(told) == (default not in (None, "", (), {}))
 
 
-def test_the_readme_names_no_setting_that_is_gone():
-    named = {line.split("`")[1] for line in README.splitlines() if line.startswith("| `")}
-    assert {name for name in named if name.isidentifier()} <= set(Settings.model_fields)
+def test_no_table_names_a_setting_that_is_gone():
+    assert {row[0].strip("`") for row in documents.rows("setting")} == set(Settings.model_fields)
 
 
 @pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - ENVIRONMENT_ONLY))

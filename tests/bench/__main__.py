@@ -1,4 +1,4 @@
-"""`make bench`: measures the figures of the README's table on this machine, and prints that table.
+"""`make bench`: measures the figures of docs/figures.md on this machine, and prints them as a table.
 
 usage: PYTHONPATH=tests python -m bench [serve|look|fleet|protocols|lab|all] [ROUNDS]   (default: all 10)
 

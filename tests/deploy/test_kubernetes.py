@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import documents
 import kubernetes_validate
 import pytest
 import yaml
@@ -52,9 +53,8 @@ def is_valid(document):
 
 
 def on_a_claim(manifest):
-    """The deployment on a volume that all pods share, changed as the README says."""
-    readme = (ROOT / "README.md").read_text()
-    old, new = re.search(r"replace\s+`(emptyDir.*?)` by\s+`(.*?)`", readme, re.DOTALL).groups()
+    """The deployment on a volume that all pods share, changed as docs/deploy.md says."""
+    old, new = re.search(r"replace\s+`(emptyDir.*?)` by\s+`(.*?)`", documents.TEXT, re.DOTALL).groups()
     assert manifest.count(old) == 1
     return yaml.safe_load(manifest.replace(old, new))
 
@@ -120,8 +120,7 @@ def test_keys_come_from_a_mounted_secret_that_is_not_in_the_repository():
     assert mount == {"name": "keys", "mountPath": "/keys", "readOnly": True}
     assert "Secret" not in {read(path.stem)["kind"] for path in RESOURCES}
     assert not volume["secret"].get("optional"), "without it, nobody would need a key"
-    told = (ROOT / "README.md").read_text()
-    assert f"kubectl create secret generic {volume['secret']['secretName']} " in told
+    (told,) = documents.commands(f"kubectl create secret generic {volume['secret']['secretName']} ")
     for name in ("api_keys_file", "admin_key_file"):
         folder, _, key = setting(name).rpartition("/")
         assert folder == mount["mountPath"]
@@ -218,7 +217,7 @@ def test_both_mount_the_store_and_tmp_where_the_image_looks_for_them():
         assert mounts["store"].get("readOnly", False) is read_only
 
 
-def test_the_store_may_be_a_claim_as_the_readme_says():
+def test_the_store_may_be_a_claim_as_the_documents_say():
     changed = on_a_claim((FOLDER / "deployment.yaml").read_text())
     assert is_valid(changed)
     volumes = {volume["name"]: volume for volume in changed["spec"]["template"]["spec"]["volumes"]}

@@ -6,6 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import documents
 import yaml
 
 from service.benchmark.plan import Plan
@@ -17,7 +18,6 @@ HTTP = CONFIG["http_options"]
 (APPLICATION,) = CONFIG["applications"]
 (DEPLOYMENT,) = APPLICATION["deployments"]
 ENVIRONMENT = APPLICATION["runtime_env"]["env_vars"]
-README = (ROOT / "README.md").read_text()
 
 
 def default(name):
@@ -34,7 +34,7 @@ def test_the_environment_is_of_settings_that_take_those_values(monkeypatch):
 
 
 def test_no_setting_is_given_that_means_nothing_on_ray():
-    (idle,) = re.findall(r"^- (`host`.*?) mean nothing", README, re.MULTILINE | re.DOTALL)
+    (idle,) = re.findall(r"^- (`host`.*?) mean nothing", documents.TEXT, re.MULTILINE | re.DOTALL)
     names = re.findall(r"`(\w+)`", idle)
     assert "port" in names
     assert set(names) <= set(Settings.model_fields)

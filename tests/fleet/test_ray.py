@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from threading import Event
 
+import documents
 import httpx
 import pytest
 import yaml
@@ -24,9 +25,7 @@ ROOT = Path(__file__).parents[2]
 KEY = {"X-API-Key": "a-key"}
 KEYS = {"RESNET_HEADS_API_KEYS": KEY["X-API-Key"]}
 SETTINGS = {"RESNET_HEADS_MAX_BODY_BYTES": "1000000"}
-LINES = re.findall(
-    r"^serve .*$", (ROOT / "README.md").read_text().partition("### On Ray")[2], re.MULTILINE
-)
+LINES = documents.commands("serve ")
 CLIENTS = 12  # more than target_ongoing_requests, less than twice that
 IMAGES = [("file", picture(colour, (64, 64))) for colour in ("red", "green", "blue", "red")]
 DEPLOY_S = 120
@@ -37,7 +36,7 @@ MEASURED = ("date", "x-request-id", "server-timing", "content-length", "server")
 
 @pytest.fixture(scope="module")
 def cluster(small_store, tmp_path_factory):
-    """Two nodes on which the README's first line has run; their Ray looks at its load more often."""
+    """Two nodes on which the first documented line has run; their Ray looks at its load more often."""
     folder = tmp_path_factory.mktemp("ray")
     config = yaml.safe_load((ROOT / "deploy/ray/serve.yaml").read_text())
     (application,) = config["applications"]
@@ -50,7 +49,7 @@ def cluster(small_store, tmp_path_factory):
     deployment["autoscaling_config"] |= {"upscale_delay_s": 1, "look_back_period_s": 3}
     often = ("REPLICA_AUTOSCALING_METRIC_PUSH", "HANDLE_AUTOSCALING_METRIC_PUSH")
     environment = {f"RAY_SERVE_{what}_INTERVAL_S": "0.5" for what in often}
-    environment["RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING"] = "0"  # as the README tells, for one proxy
+    environment["RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING"] = "0"  # as documented, for one proxy
     with two_nodes(**KEYS, **environment) as cluster:
         config["http_options"] |= {"host": "127.0.0.1", "port": cluster.port}
         (folder / "deploy/ray").mkdir(parents=True)

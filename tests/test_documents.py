@@ -1,25 +1,29 @@
-"""What the README prints is run as printed; only the port is another."""
+"""README.md and docs/: what they print is run as printed, but for the port; what they name is there."""
 
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import documents
+import openapi_document
 import pytest
+import yaml
+from documents import ROOT
 from PIL import Image
 from process import serving
 
 from service import cli
+from service.api import problems
+from service.arguments import parser
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
 COMMANDS = [
     line
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
+    for line in documents.commands("")
     if line and not line.startswith(("make ", "docker ", "kubectl ", "serve "))
 ]
 BIN = Path(sys.executable).parent
@@ -52,7 +56,7 @@ def shell(command: str, folder: Path) -> str:
 
 def test_the_curl_lines_work_as_printed(folder, demo_store):
     lines = [line for line in COMMANDS if not line.startswith("resnet-heads")]
-    assert sum(line.startswith("curl") for line in lines) >= 5
+    assert sum(line.startswith("curl") for line in lines) >= 10
     with serving(demo_store) as server:
         for line in lines:
             printed = shell(line.replace("localhost:8000", server.url.removeprefix("http://")), folder)
@@ -63,6 +67,8 @@ def test_the_curl_lines_work_as_printed(folder, demo_store):
                 assert (folder / "map.png").read_bytes().startswith(b"\x89PNG")
             elif "/v1/" in line or "/v2/" in line:
                 assert answer.keys() & {"predictions", "outputs", "model_version_status"}
+            elif "/compare" in line:
+                assert answer["results"][0]["predictions"].keys() == {"gap", "flatten"}
             elif "/explain" in line:
                 assert answer["results"][0]["label"] == "red-top-left"
             elif "/shift" in line:
@@ -111,7 +117,7 @@ def test_the_predict_lines_work_as_printed(folder, demo_store):
 
 
 def test_the_python_works_as_printed(folder, demo_store):
-    programs = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    programs = documents.blocks("python")
     assert len(programs) == 2
     with serving(demo_store) as server:
         for program in programs:
@@ -134,17 +140,20 @@ def test_the_study_line_works_as_printed(folder, demo_store):
     assert "<!doctype html>" in (folder / "study.html").read_text()
 
 
-def test_the_demo_scores_what_the_readme_says(demo_store):
+def test_the_demo_scores_what_the_documents_say(demo_store):
+    told = {row[0].strip("`"): row[1:] for row in documents.rows("head")}
+    (finding,) = (line for line in documents.LINES if line.startswith("| accuracy on the corner of"))
+    corner = dict(zip(("gap", "flatten"), re.findall(r"\| (\d+) %", finding), strict=True))
     for head in ("flatten", "gap"):
         training = demo_store.read_card(head, 1).training
-        row = next(line for line in README.splitlines() if line.startswith(f"| `{head}` |"))
-        told = [int(percent) / 100 for percent in re.findall(r"(\d+) %", row)[:3]]
         scored = [training.accuracy, training.accuracy_by["colour"], training.accuracy_by["corner"]]
-        assert scored == pytest.approx(told, abs=0.08), "another processor may round a few pictures over"
+        printed = [int(cell.split(" %")[0]) / 100 for cell in told[head]]
+        assert scored == pytest.approx(printed, abs=0.08), "processors round differently"
+        assert int(corner[head]) / 100 == printed[2]
 
 
 def test_the_answer_printed_has_the_fields_of_a_real_one(folder, demo_store):
-    printed = json.loads(re.search(r"```json\n(.*?)```", README, re.DOTALL)[1])
+    printed = json.loads(documents.blocks("json")[0])
     with serving(demo_store) as server:
         real = json.loads(
             shell(f"curl -s --data-binary @examples/red-top-left.jpg {server.url}/predict", folder)
@@ -154,6 +163,74 @@ def test_the_answer_printed_has_the_fields_of_a_real_one(folder, demo_store):
     assert list(printed["results"][0]["predictions"][0]) == list(real["results"][0]["predictions"][0])
 
 
-def test_every_command_is_in_the_readme():
+def test_every_command_is_in_the_documents():
     for name in cli.COMMANDS:
-        assert f"resnet-heads {name}" in README, name
+        assert f"resnet-heads {name}" in documents.TEXT, name
+
+
+PRINTED = re.findall(r"^ {0,4}resnet-heads (.*)$", documents.TEXT.replace("\\\n", ""), re.MULTILINE)
+QUOTED = re.findall(r"`resnet-heads (\w+ [^`\n]*)`", documents.TEXT)
+
+
+@pytest.mark.parametrize("line", [*PRINTED, *QUOTED])
+def test_every_command_line_is_one_that_the_program_takes(line):
+    assert callable(parser(cli.COMMANDS).parse_args(shlex.split(line.split(" > ")[0])).run)
+
+
+def test_every_target_of_make_that_is_named_is_there():
+    there = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"(?:`|^)(?:\w+=\S+ )?make ([a-z-]+)", documents.TEXT, re.MULTILINE)
+    assert {"run", "test", "bench"} <= set(named) <= there
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*documents.PATHS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_every_link_leads_somewhere(path):
+    for link in documents.links(path):
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.is_relative_to(ROOT), link
+        assert target.exists(), link
+        assert not anchor or anchor in documents.anchors(target), link
+
+
+@pytest.mark.parametrize("index", [documents.FRONT_PAGE, documents.INDEX], ids=["front", "docs"])
+def test_both_indexes_list_every_document(index):
+    listed = {(index.parent / link.partition("#")[0]).resolve() for link in documents.links(index)}
+    assert set(documents.PATHS) <= listed | {documents.FRONT_PAGE, documents.INDEX}
+
+
+def test_the_front_page_is_short():
+    assert len(documents.FRONT_PAGE.read_text().splitlines()) <= 160
+
+
+def test_the_front_page_lists_our_routes():
+    described = yaml.safe_load(openapi_document.render())["paths"]
+    ours = {
+        f"{method.upper()} {path}"
+        for path, item in described.items()
+        for method in item
+        if not path.startswith(problems.FOREIGN) and path not in ("/v1", "/v2")
+    }
+    cells = " ".join(row[0] for row in documents.rows("route"))
+    listed = set(re.findall(r"`([A-Z]+ /\S*)`", cells))
+    assert listed == ours | {"GET /", "GET /docs"}
+
+
+def test_every_problem_is_told_with_its_statuses():
+    told = {row[0].strip("`"): row[1].split(" or ") for row in documents.rows("problem")}
+    assert set(told) == set(problems.KINDS)
+    for kind, row in zip(problems.KINDS, problems.TABLE.values(), strict=False):
+        assert told[kind] == list(dict.fromkeys(map(str, (row.status, row.status_for(True)))))
+
+
+def test_the_finding_has_the_figures_that_were_measured():
+    finding = documents.FRONT_PAGE.read_text().split("## The finding")[1].split("\n## ")[0]
+    measured = (ROOT / "docs" / "figures.md").read_text()
+    bold = re.findall(r"\*\*[\d.]+(?: MB)?\*\*", finding)
+    assert len(bold) == 5
+    for figure in bold:
+        assert f"| {figure} |" in measured, figure
