@@ -10,24 +10,25 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import iter_route_contexts
 
 import service
-from service.api import benchmark, explain, heads, health, openapi, page, predict, problems, scrape
+from service.api import openapi, problems, scrape
+from service.api.access import Keys
+from service.api.context import Room, needs_key
+from service.api.edge import Observe
 from service.api.gate import Gate
 from service.api.guards import Limits
-from service.api.keys import Keys
 from service.api.metrics import Metrics, State
-from service.api.observe import Observe
-from service.api.room import Room, needs_key
-from service.api.v1 import routes as v1
-from service.api.v2 import routes as v2
+from service.api.protocols.v1 import routes as v1
+from service.api.protocols.v2 import routes as v2
+from service.api.routes import benchmark, explain, heads, operations, page, predict
 from service.benchmark.bench import Bench
 from service.serving.batcher import Batcher
 from service.serving.capacity import Capacity
 from service.serving.classifier import Classifier
+from service.serving.engine_lock import Turn
 from service.serving.engines import Engine, choose_engine, open_engine
 from service.serving.heads import Heads
+from service.serving.host import available_cores
 from service.serving.rebuild import compile_in_child
-from service.serving.threads import available_cores
-from service.serving.turn import Turn
 from service.serving.watch import Watch
 from service.settings import Settings
 from service.store.layout import Store, default_cache
@@ -115,7 +116,7 @@ def create_app(
         api_keys=Keys(settings.api_keys, settings.api_keys_file),
         admin_keys=Keys((settings.admin_key,) if settings.admin_key else (), settings.admin_key_file),
     )
-    for topic in (predict, explain, heads, benchmark, health, v1, v2):
+    for topic in (predict, explain, heads, benchmark, operations, v1, v2):
         app.include_router(topic.router)
     app.include_router(v2.health)
     app.include_router(scrape.router, dependencies=[] if settings.open_metrics else [Depends(needs_key)])

@@ -20,7 +20,7 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """`gap` and `flatten` on one backbone at 64x64, 5 classes, by way of `import`."""
     from keras_models import LABELS, classifier, keras, save
 
-    from service.lab.importing import Wishes, import_model
+    from service.lab.models.importing import Wishes, import_model
 
     folder = tmp_path_factory.mktemp("small")
     store = Store(folder / "store", folder / "cache")

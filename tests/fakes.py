@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from service.errors import CannotExplain
+from service.serving.explain.layers import Dense, Reshaped
 from service.serving.heads import Heads, HeadStatus
-from service.serving.layers import Dense, Reshaped
 from service.serving.loading import LoadedBackbone, LoadedHead
 from service.store.card import Backbone, Card, Golden, Input, Output, Quantization, Structure
 from service.store.layout import MODEL, Store

@@ -4,7 +4,7 @@ import sys
 
 from pydantic.fields import FieldInfo
 
-from service.arguments import ENVIRONMENT_ONLY
+from service.cli.arguments import ENVIRONMENT_ONLY
 from service.settings import Settings
 
 INTRODUCTION = """\

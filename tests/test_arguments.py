@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.arguments import parser
-from service.cli import COMMANDS
+from service.cli.arguments import parser
+from service.cli.main import COMMANDS
 
 
 @pytest.mark.parametrize(

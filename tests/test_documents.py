@@ -17,9 +17,9 @@ from documents import ROOT
 from PIL import Image
 from process import serving
 
-from service import cli
 from service.api import problems
-from service.arguments import parser
+from service.cli import main
+from service.cli.arguments import parser
 
 COMMANDS = [
     line
@@ -164,7 +164,7 @@ def test_the_answer_printed_has_the_fields_of_a_real_one(folder, demo_store):
 
 
 def test_every_command_is_in_the_documents():
-    for name in cli.COMMANDS:
+    for name in main.COMMANDS:
         assert f"resnet-heads {name}" in documents.TEXT, name
 
 
@@ -174,7 +174,7 @@ QUOTED = re.findall(r"`resnet-heads (\w+ [^`\n]*)`", documents.TEXT)
 
 @pytest.mark.parametrize("line", [*PRINTED, *QUOTED])
 def test_every_command_line_is_one_that_the_program_takes(line):
-    assert callable(parser(cli.COMMANDS).parse_args(shlex.split(line.split(" > ")[0])).run)
+    assert callable(parser(main.COMMANDS).parse_args(shlex.split(line.split(" > ")[0])).run)
 
 
 def test_every_target_of_make_that_is_named_is_there():

@@ -53,7 +53,7 @@ def train(base, pooling, features, classes):
 def test_accuracy_over_http_is_that_of_keras_on_the_same_files(tmp_path):
     from keras_models import backbone, keras, save
 
-    from service.lab.importing import Wishes, import_model
+    from service.lab.models.importing import Wishes, import_model
 
     labels = sorted(folder.name for folder in (PHOTOS / "train").iterdir())
     (tmp_path / "labels.txt").write_text("\n".join(labels))

@@ -5,8 +5,8 @@ import pytest
 import settings_document
 from pydantic import ValidationError
 
-from service.arguments import ENVIRONMENT_ONLY, parser
-from service.cli import COMMANDS
+from service.cli.arguments import ENVIRONMENT_ONLY, parser
+from service.cli.main import COMMANDS
 from service.settings import Settings
 
 COMMITTED = Path(__file__).parents[1] / "docs" / "settings.md"

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from service.cli import _bound
+from service.cli.main import _bound
 
 PATIENCE_S = 30
 

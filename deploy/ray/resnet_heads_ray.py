@@ -14,7 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
-from service.api.room import Room
+from service.api.context import Room
 from service.app import create_app
 from service.errors import NotReady
 from service.settings import Settings

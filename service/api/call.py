@@ -7,11 +7,11 @@ from typing import Annotated, Any, Protocol, TypeVar
 from fastapi import Depends, Header, Request, Response
 
 from service.api.body import read_body
-from service.api.fields import Fields
+from service.api.context import InRoom, Room
 from service.api.guards import unless_gone
 from service.api.request_images import parse, parsed
-from service.api.room import InRoom, Room
-from service.api.schemas import Timing
+from service.api.schemas.fields import Fields
+from service.api.schemas.results import Timing
 from service.serving.capacity import Permit
 from service.serving.classifier import Picture, Stages, size_of
 

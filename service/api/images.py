@@ -4,7 +4,7 @@ from typing import Any
 
 from service import errors
 from service.api import problems
-from service.api.fields import Fields
+from service.api.schemas.fields import Fields
 
 _LEAVES = (
     *problems.IMAGE_ERRORS,

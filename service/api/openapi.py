@@ -9,9 +9,9 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import Route
 
 from service.api.images import without_null
-from service.api.schemas import Problem
-from service.api.v1.messages import PredictRequest
-from service.api.v2.messages import InferenceRequest
+from service.api.protocols.v1.messages import PredictRequest
+from service.api.protocols.v2.messages import InferenceRequest
+from service.api.schemas.results import Problem
 
 PATH = "/openapi.json"
 UNREAD = (Problem, PredictRequest, InferenceRequest)

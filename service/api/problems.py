@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from service import errors
-from service.api.reasons import fit_to_tell
+from service.api.redact import fit_to_tell
 
 MEDIA_TYPE = "application/problem+json"
 FOREIGN_MEDIA_TYPE = "application/json"  # KServe's client reads `error` from nothing else

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, ValidationError
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from service.api.fields import Fields
+from service.api.schemas.fields import Fields
 from service.errors import BadParameter, NoImages, NotAnImage, TooManyImages
 
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # or hostile bodies would fill the log

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from service import errors
 from service.api import problems
-from service.api.room import InRoom
+from service.api.context import InRoom
 
 router = APIRouter(tags=["operation"])
 

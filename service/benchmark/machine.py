@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from service.benchmark.report import Machine
-from service.serving.threads import cpu_quota, usable_cores
+from service.serving.host import cpu_quota, usable_cores
 
 LIBRARIES = ("resnet-heads", "numpy", "openvino", "keras", "tensorflow")
 

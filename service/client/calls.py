@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from service.api.inventory import HeadList
-from service.api.schemas import Compared, Explained, Predicted, Shifted
+from service.api.schemas.inventory import HeadList
+from service.api.schemas.results import Compared, Explained, Predicted, Shifted
 from service.benchmark.report import Progress, Report
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ CallFailed
 └── Refused          the service says why it does not answer: see its attributes
 """
 
-from service.api.schemas import Problem
+from service.api.schemas.results import Problem
 from service.errors import ServiceError
 
 

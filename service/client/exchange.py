@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import httpx
 from pydantic import ValidationError
 
-from service.api.schemas import Problem
+from service.api.schemas.results import Problem
 from service.benchmark.report import Progress
 from service.client.calls import EVENTS, JSON, Call, OnProgress, content
 from service.client.errors import NotUnderstood, Refused, TimedOut, Unreachable

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import keras
 
+from service.console import say
 from service.errors import CommandError
-from service.lab import demo, imagenet
-from service.lab.publishing import Description, publish
-from service.progress import say
+from service.lab.backbones import demo, imagenet
+from service.lab.models.publishing import Description, publish
 from service.store.card import Card
 from service.store.layout import Store
 from service.store.publish import check_writable

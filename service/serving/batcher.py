@@ -23,9 +23,9 @@ from service import logs
 from service.errors import DeadlineExceeded, EngineFailed, NotReady
 from service.serving.capacity import STOPPING, Capacity
 from service.serving.deadline import Deadline
+from service.serving.engine_lock import Turn
+from service.serving.explain.shift import IN_PLACE, Offset
 from service.serving.loading import LoadedBackbone, LoadedHead, batch_sizes
-from service.serving.shift import IN_PLACE, Offset
-from service.serving.turn import Turn
 
 log = logging.getLogger(__name__)
 

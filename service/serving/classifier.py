@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, ImageError
-from service.serving import image
 from service.serving.batcher import Answer, Batcher, Job, Outputs, Trace
-from service.serving.budget import PixelBudget
 from service.serving.capacity import Permit
-from service.serving.evidence import Evidence, explain
+from service.serving.explain.evidence import Evidence, explain
+from service.serving.explain.shift import IN_PLACE, Offset, moved
 from service.serving.heads import Heads
+from service.serving.host import give_way
 from service.serving.loading import LoadedBackbone, LoadedHead
-from service.serving.shift import IN_PLACE, Offset, moved
-from service.serving.threads import give_way
+from service.serving.pixels import decode
+from service.serving.pixels.budget import PixelBudget
 from service.store.card import Input
 
 P = ParamSpec("P")
@@ -160,7 +160,7 @@ class Classifier:
         self._decoders.shutdown(cancel_futures=True)
 
     def _prepare(
-        self, index: int, picture: Picture, jobs: Sequence[Job], spend: image.Spend, permit: Permit
+        self, index: int, picture: Picture, jobs: Sequence[Job], spend: decode.Spend, permit: Permit
     ) -> None:
         """Decodes once per distinct input, and queues the jobs of one image. Files: in the pool."""
         try:
@@ -177,12 +177,12 @@ class Classifier:
         finally:
             permit.give_back(size_of(picture))
 
-    def _decode(self, picture: Picture, spec: Input, jobs: Sequence[Job], spend: image.Spend) -> None:
+    def _decode(self, picture: Picture, spec: Input, jobs: Sequence[Job], spend: decode.Spend) -> None:
         wanted = [job for job in jobs if job.is_wanted()]
         if not wanted:
             return
         started = time.perf_counter()
-        pixels = image.pixels_of(picture, spec, self._max_image_pixels, spend)
+        pixels = decode.pixels_of(picture, spec, self._max_image_pixels, spend)
         decode_s = time.perf_counter() - started
         for job in wanted:
             job.pixels, job.decode_s = moved(pixels, job.offset), decode_s

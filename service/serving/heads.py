@@ -20,9 +20,9 @@ from service.errors import (
     is_transient,
 )
 from service.serving.capacity import STOPPING
+from service.serving.engine_lock import Turn
 from service.serving.engines import Engine, EngineName
 from service.serving.loading import LoadedHead, Loader, Rebuild
-from service.serving.turn import Turn
 from service.store.layout import Stamp, Store
 
 log = logging.getLogger(__name__)

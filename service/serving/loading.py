@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from service.errors import GoldenCheckFailed, ImageError, is_transient
-from service.serving import image
+from service.serving.engine_lock import Turn
 from service.serving.engines import BackboneNetwork, Engine, EngineName, HeadNetwork, Network
-from service.serving.turn import Turn
+from service.serving.pixels import decode
 from service.store.card import Card, Input
 from service.store.layout import NotCompiled, Store
 
@@ -105,7 +105,7 @@ def check_golden(head: LoadedHead, turn: Turn) -> None:
     """Raises GoldenCheckFailed when the golden image's probabilities are not the recorded ones."""
     golden = head.card.golden
     try:
-        pixels = image.decode(golden.image, head.card.input, GOLDEN_MAX_PIXELS)
+        pixels = decode.decode(golden.image, head.card.input, GOLDEN_MAX_PIXELS)
     except ImageError as exc:
         raise GoldenCheckFailed(f"its image cannot be read: {exc.reason}") from exc
     backbone = head.backbone.network.another()  # other heads may be serving with this one

@@ -10,7 +10,7 @@ from service.serving import child_process
 from service.serving.engines import EngineName, has_tensorflow
 from service.store.layout import Store
 
-COMMAND = (sys.executable, "-m", "service.lab.recompile")
+COMMAND = (sys.executable, "-m", "service.lab.models.recompile")
 LIMIT_S = 300
 
 

@@ -15,7 +15,7 @@ from fakes import PATIENCE_S, FakeHead, backbone, fake_heads, head, picture
 from live import running, wait_until
 
 from service.app import create_app
-from service.serving.layers import Dense, Reshaped
+from service.serving.explain.layers import Dense, Reshaped
 from service.settings import Settings
 from service.store.card import Golden
 

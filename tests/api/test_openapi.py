@@ -3,9 +3,10 @@ from pathlib import Path
 
 import openapi_document
 
-from service.api import benchmark, explain, heads, health, predict, scrape
-from service.api.v1 import routes as v1
-from service.api.v2 import routes as v2
+from service.api import scrape
+from service.api.protocols.v1 import routes as v1
+from service.api.protocols.v2 import routes as v2
+from service.api.routes import benchmark, explain, heads, operations, predict
 from service.app import create_app
 from service.settings import Settings
 
@@ -27,7 +28,7 @@ def test_every_route_is_in_it():
         explain.router,
         heads.router,
         benchmark.router,
-        health.router,
+        operations.router,
         scrape.router,
         v1.router,
         v2.router,

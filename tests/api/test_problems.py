@@ -7,7 +7,7 @@ from fakes import BrokenHead, fake_heads, head, picture
 
 from service import errors
 from service.api import problems
-from service.api.reasons import fit_to_tell
+from service.api.redact import fit_to_tell
 
 
 def leaves(kind):

@@ -5,7 +5,7 @@ import pytest
 from fakes import BrokenHead, fake_heads, head, picture
 from live import running
 
-from service.api.page import POLICY
+from service.api.routes.page import POLICY
 from service.app import create_app
 from service.settings import Settings
 

@@ -18,7 +18,7 @@ from bench.measure import InProcess, load, report, seconds_to_ready
 from process import resident_mb, serving
 
 from service.benchmark import machine
-from service.progress import track
+from service.console import track
 
 PARTS = ("serve", "look", "fleet", "protocols", "lab")
 ROUNDS = 10

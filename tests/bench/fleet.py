@@ -16,7 +16,7 @@ from fleet.overload import LARGE, TIMES, mixed, overload, returning, share
 from fleet.replicas import proxied, replicas
 from live import wait_until
 
-from service.progress import track
+from service.console import track
 from service.store.layout import MODEL, Store
 from service.store.publish import publish_version, staged
 

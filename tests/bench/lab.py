@@ -13,11 +13,11 @@ from bench import picture, stores
 from bench.figures import Figures
 from bench.measure import InProcess, report
 
-from service.lab.demo import jpeg
-from service.lab.demo import picture as disc
-from service.lab.features import Decoded, FeatureCache
-from service.lab.photographs import Photograph
-from service.serving.threads import available_cores
+from service.lab.backbones.demo import jpeg
+from service.lab.backbones.demo import picture as disc
+from service.lab.data.features import Decoded, FeatureCache
+from service.lab.data.photographs import Photograph
+from service.serving.host import available_cores
 from service.store.layout import Store
 
 LABELS = ("blue-top-left", "green-top-left", "red-top-left", "yellow-top-left")

@@ -8,8 +8,8 @@ from bench.figures import Figures
 from bench.measure import InProcess, load
 from process import serving
 
-from service.progress import track
-from service.serving.shift import GRID
+from service.console import track
+from service.serving.explain.shift import GRID
 
 HEADS = ("gap", "flatten")
 

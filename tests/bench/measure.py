@@ -14,9 +14,8 @@ import numpy as np
 from live import wait_until
 from process import serving
 
-from service.serving import image
 from service.serving.engines import open_engine
-from service.serving.threads import available_cores
+from service.serving.host import available_cores
 from service.store.card import Input
 from service.store.layout import Store
 
@@ -85,7 +84,7 @@ class InProcess:
     def decode_ms(self, file: bytes, decode: str, seconds: float) -> float:
         """The median time to decode."""
         spec = self._spec.model_copy(update={"decode": decode})
-        return float(np.median(_repeat(lambda: image.decode(file, spec, MAX_PIXELS), seconds)))
+        return float(np.median(_repeat(lambda: decode.decode(file, spec, MAX_PIXELS), seconds)))
 
 
 def _repeat(call, seconds: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from bench.measure import load
 from process import serving
 from tritonclient.http import InferenceServerClient, InferInput
 
-from service.progress import track
+from service.console import track
 
 CLIENTS = 16
 SECONDS = 6  # shorter ones differ by how many batches of 8 end within them

@@ -35,7 +35,7 @@ def pair(folder: Path, classes: int) -> Store:
     if not store.heads():
         from keras_models import imagenet_classifier
 
-        from service.lab.imagenet import untied
+        from service.lab.backbones.imagenet import untied
 
         model = imagenet_classifier(classes)
         _publish(store, model, {"gap": "exact"})
@@ -44,7 +44,7 @@ def pair(folder: Path, classes: int) -> Store:
 
 
 def _publish(store: Store, model, decodes: dict[str, str]) -> None:
-    from service.lab.publishing import Description, publish
+    from service.lab.models.publishing import Description, publish
 
     store.root.mkdir(exist_ok=True)
     labels = tuple(f"class {number}" for number in range(model.output_shape[-1]))

@@ -11,7 +11,7 @@ from children import FAKE, python
 from fakes import fake_heads, picture, publish, publish_network
 from live import running, wait_until
 
-from service.api.schemas import Predicted
+from service.api.schemas.results import Predicted
 from service.app import create_app
 from service.benchmark.bench import Bench
 from service.benchmark.report import Report

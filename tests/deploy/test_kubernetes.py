@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from service.serving.threads import cpu_quota
+from service.serving.host import cpu_quota
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -226,8 +226,8 @@ def test_the_store_may_be_a_claim_as_the_documents_say():
 
 
 def test_the_init_container_is_a_command_of_ours():
-    from service.arguments import parser
-    from service.cli import COMMANDS
+    from service.cli.arguments import parser
+    from service.cli.main import COMMANDS
 
     arguments = parser(COMMANDS).parse_args(INIT["args"])
     assert arguments.if_empty

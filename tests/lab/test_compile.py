@@ -6,8 +6,8 @@ import keras
 import openvino.tools.ovc.convert_impl
 from keras_models import SIDE, chained, small_backbone
 
-from service.lab.compile import store_openvino, to_openvino
-from service.lab.split import split
+from service.lab.models.compile import store_openvino, to_openvino
+from service.lab.models.split import split
 from service.store.layout import Store
 
 L = keras.layers

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from service.lab import demo
-from service.serving import image
+from service.lab.backbones import demo
+from service.serving.pixels import decode
 from service.store.layout import MODEL
 
 HEADS = ("gap", "flatten")
@@ -41,7 +41,7 @@ def guesses(models, new_classes):
     """
     rng = np.random.default_rng(20_000)
     files = [demo.jpeg(demo.picture(demo.LABELS[index], rng)) for index in new_classes]
-    given = np.stack([image.decode(file, demo.INPUT, demo.SIDE**2) for file in files])
+    given = np.stack([decode.decode(file, demo.INPUT, demo.SIDE**2) for file in files])
     return {head: answers.argmax(axis=1) for head, answers in by_keras(models, given).items()}
 
 
@@ -162,7 +162,7 @@ def test_the_examples_are_answered_right_by_flatten(demo_store, cards, answer):
     files = sorted(EXAMPLES.glob("*.jpg"))
     assert len(files) >= 4
     card = cards["flatten"]
-    given = np.stack([image.decode(file.read_bytes(), card.input, 10**7) for file in files])
+    given = np.stack([decode.decode(file.read_bytes(), card.input, 10**7) for file in files])
     answers = answer(demo_store, card, "openvino", given, (1,))[1]
     assert [card.labels[index] for index in answers.argmax(axis=1)] == [file.stem for file in files]
     assert answers.max(axis=1).min() > 0.5
@@ -191,7 +191,7 @@ def test_the_batch_norms_are_calibrated_on_pictures(models):
         assert np.abs(layer.moving_mean.numpy()).max() > 0.001
     rng = np.random.default_rng(3)
     files = [demo.jpeg(demo.picture(demo.LABELS[index], rng)) for index in range(4)]
-    given = np.stack([image.decode(file, demo.INPUT, demo.SIDE**2) for file in files])
+    given = np.stack([decode.decode(file, demo.INPUT, demo.SIDE**2) for file in files])
     after = keras.Model(models["gap"].inputs[0], models["gap"].get_layer("conv3_block1_1_bn").output)
     values = after(keras.applications.resnet50.preprocess_input(given.astype("float32"))).numpy()
     assert 0.5 < values.std() < 2

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras_models import SIDE, backbone, chained, save, small_backbone
 
-from service.lab.compile import digest_of, to_openvino
-from service.lab.models import load_model
-from service.lab.split import split
+from service.lab.models.compile import digest_of, to_openvino
+from service.lab.models.reading import load_model
+from service.lab.models.split import split
 
 L = keras.layers
 

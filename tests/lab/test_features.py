@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from service.errors import CommandError
-from service.lab.features import Decoded, FeatureCache
-from service.lab.photographs import Photograph
-from service.serving import image
+from service.lab.data.features import Decoded, FeatureCache
+from service.lab.data.photographs import Photograph
+from service.serving.pixels import decode
 from service.store.card import Input
 from service.store.layout import sha256_of
 
@@ -58,7 +58,7 @@ def extract(cache, photographs, network=None, decoded=None):
 
 
 def expected(photographs):
-    pixels = np.stack([image.decode(one.path.read_bytes(), SPEC, 10**6) for one in photographs])
+    pixels = np.stack([decode.decode(one.path.read_bytes(), SPEC, 10**6) for one in photographs])
     return quarters(pixels)
 
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from service.lab.features import FeatureCache
-from service.lab.fitting import GRID, MAX_EPOCHS, PATIENCE, Trainer
-from service.lab.head_spec import parse
-from service.lab.photographs import Photograph
-from service.lab.pooled import Pooled
+from service.lab.data.features import FeatureCache
+from service.lab.data.photographs import Photograph
+from service.lab.training.fitting import GRID, MAX_EPOCHS, PATIENCE, Trainer
+from service.lab.training.head_spec import parse
+from service.lab.training.pooled import Pooled
 
 SHAPE = (7, 7, 6)
 CLASSES = 3

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from service.errors import CommandError
-from service.lab.head_spec import HeadSpec, parse
+from service.lab.training.head_spec import HeadSpec, parse
 
 
 @pytest.mark.parametrize(

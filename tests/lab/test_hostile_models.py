@@ -15,8 +15,8 @@ from keras_models import LABELS, classifier, save
 from process import run
 
 from service.errors import CommandError
-from service.lab.archive import MEMBERS, check_archive
-from service.lab.importing import MAX_LABEL_BYTES, Wishes, import_model
+from service.lab.models.archive import MEMBERS, check_archive
+from service.lab.models.importing import MAX_LABEL_BYTES, Wishes, import_model
 from service.store.layout import Store
 
 CONFIG, METADATA, WEIGHTS = MEMBERS

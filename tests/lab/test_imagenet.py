@@ -7,7 +7,7 @@ import pytest
 from keras_models import pixels
 
 from service.errors import CommandError
-from service.lab import imagenet
+from service.lab.backbones import imagenet
 from service.store.layout import MODEL
 
 pytestmark = pytest.mark.slow

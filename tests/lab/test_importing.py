@@ -12,7 +12,7 @@ from keras_models import CLASSES, LABELS, SIDE, chained, pixels, save, small_bac
 from process import run
 
 from service.errors import CommandError
-from service.lab.importing import Wishes, import_model
+from service.lab.models.importing import Wishes, import_model
 from service.store.layout import MODEL, Store, sha256_of
 
 L = keras.layers
@@ -506,10 +506,10 @@ def test_what_training_needed_need_not_be_here(store, labels, tmp_path):
 
 
 def test_the_golden_probabilities_are_those_of_keras(store, good, labels):
-    from service.serving import image
+    from service.serving.pixels import decode
 
     card = import_model(store, good, Wishes("gap", labels))
-    given = image.decode(card.golden.image, card.input, 10**6)[np.newaxis].astype("float32")
+    given = decode.decode(card.golden.image, card.input, 10**6)[np.newaxis].astype("float32")
     model = keras.models.load_model(good)
     expected = model(keras.applications.resnet50.preprocess_input(given), training=False)[0]
     np.testing.assert_allclose(card.golden.probabilities, expected, atol=1e-6)

@@ -10,7 +10,7 @@ import pytest
 from process import run
 
 from service.errors import CommandError
-from service.lab import imagenet
+from service.lab.backbones import imagenet
 from service.lab.init import fill
 from service.store.layout import Store
 

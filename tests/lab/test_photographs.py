@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from service.errors import CommandError
-from service.lab.photographs import SPLITS, read
+from service.lab.data.photographs import SPLITS, read
 
 LABELS = ("apple", "banana", "cherry")
 

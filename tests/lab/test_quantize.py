@@ -24,9 +24,9 @@ from service.benchmark.orders import Loaded, Order
 from service.benchmark.plan import Subject
 from service.benchmark.run import Run
 from service.errors import CommandError, VersionError
-from service.lab.photographs import Photograph, Photographs
-from service.lab.quantize import choose, quantize
-from service.lab.recompile import recompile
+from service.lab.data.photographs import Photograph, Photographs
+from service.lab.models.recompile import recompile
+from service.lab.precision.quantize import choose, quantize
 from service.serving.engines import open_engine
 from service.serving.heads import Heads
 from service.store.card import Backbone

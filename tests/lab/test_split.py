@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from keras_models import CLASSES, SIDE, backbone, chained, pixels, save, small_backbone
 
-from service.lab.importing import Wishes, import_model
-from service.lab.models import load_model
-from service.lab.recompile import recompile
-from service.lab.split import split
+from service.lab.models.importing import Wishes, import_model
+from service.lab.models.reading import load_model
+from service.lab.models.recompile import recompile
+from service.lab.models.split import split
 from service.store.card import Card
 from service.store.layout import MODEL, Store
 

@@ -13,11 +13,11 @@ import pytest
 from process import run, serving
 
 from service.errors import CommandError
-from service.lab import backbones, photographs
-from service.lab.head_spec import parse
-from service.lab.scoring import moved
-from service.lab.train import Wishes, train
-from service.serving import image
+from service.lab.data import photographs
+from service.lab.training.head_spec import parse
+from service.lab.training.scoring import moved
+from service.lab.training.train import Wishes, train
+from service.serving.pixels import decode
 from service.store.layout import Store
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ WISHES = Wishes(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Three classes of the demo's pictures, 16 of each, as PNG files of several sizes."""
-    from service.lab.demo import picture
+    from service.lab.backbones.demo import picture
 
     root = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(1)
@@ -64,7 +64,7 @@ def keras_probabilities(store, card, files, shift=0):
     """By the published model file, whole, in Keras."""
     import keras
 
-    pixels = np.stack([image.decode(one.path.read_bytes(), card.input, 10**6) for one in files])
+    pixels = np.stack([decode.decode(one.path.read_bytes(), card.input, 10**6) for one in files])
     model = keras.models.load_model(store.folder(card.head, card.version) / "model.keras")
     values = keras.applications.resnet50.preprocess_input(moved(pixels, shift).astype("float32"))
     return model.predict(values, verbose=0)
@@ -221,8 +221,8 @@ def imported(tmp_path_factory):
     import keras
     from keras_models import LABELS, backbone, classifier, save
 
-    from service.lab.importing import Wishes as ImportWishes
-    from service.lab.importing import import_model
+    from service.lab.models.importing import Wishes as ImportWishes
+    from service.lab.models.importing import import_model
 
     root = tmp_path_factory.mktemp("imported")
     store = Store(root / "store", root / "cache")
@@ -237,7 +237,7 @@ def imported(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["head", "model", "weights"])
 def test_a_backbone_is_the_same_from_the_store_its_file_and_a_weights_file(imported, kind):
     store, card, sources = imported
-    known = backbones.source(str(sources[kind]), store, card.input, []).known
+    known = sources.source(str(sources[kind]), store, card.input, []).known
     assert known.digest == card.backbone.digest
     assert known.feature_shape == card.backbone.feature_shape
 
@@ -298,7 +298,7 @@ def test_a_tuned_heads_record_is_what_keras_makes_of_it(tuned, test_split):
     import keras
 
     store, (_, card) = tuned
-    pixels = np.stack([image.decode(one.path.read_bytes(), card.input, 10**6) for one in test_split])
+    pixels = np.stack([decode.decode(one.path.read_bytes(), card.input, 10**6) for one in test_split])
     model = keras.models.load_model(store.folder(card.head, card.version) / "model.keras")
     told = model.predict(pixels, verbose=0)
     experiment = card.training.experiment

@@ -10,7 +10,7 @@ import pytest
 from service.errors import VersionError
 from service.serving.batcher import Trace
 from service.serving.engines import choose_engine, has_tensorflow, open_engine
-from service.serving.evidence import explain
+from service.serving.explain.evidence import explain
 from service.serving.heads import Heads
 from service.store.layout import MODEL, Store
 
@@ -24,7 +24,7 @@ TOLERANCE = 1e-4
 @pytest.fixture(scope="module")
 def store(small_store, tmp_path_factory):
     """The small store, with compiled files for both engines."""
-    from service.lab.recompile import recompile
+    from service.lab.models.recompile import recompile
 
     folder = tmp_path_factory.mktemp("engines")
     shutil.copytree(small_store.root, folder / "store")

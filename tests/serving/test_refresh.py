@@ -17,8 +17,8 @@ from service.errors import (
     UnknownVersion,
     VersionError,
 )
+from service.serving.engine_lock import Turn
 from service.serving.heads import Heads
-from service.serving.turn import Turn
 from service.store.card import Structure
 from service.store.layout import CARD, MANIFEST, MODEL, Store
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.serving.threads import NICENESS, available_cores, cpu_quota, give_way
+from service.serving.host import NICENESS, available_cores, cpu_quota, give_way
 
 ROOT = Path(__file__).parents[2]
 CGROUP = Path("/sys/fs/cgroup")
@@ -142,7 +142,7 @@ def test_a_process_under_a_real_quota_knows_it(limited, quota, cores, nested):
         group.mkdir()
     child = (
         f"open({str(group / 'cgroup.procs')!r}, 'w').write('0'); "
-        "from service.serving.threads import available_cores, cpu_quota; "
+        "from service.serving.host import available_cores, cpu_quota; "
         "print(cpu_quota(), available_cores())"
     )
     done = subprocess.run(

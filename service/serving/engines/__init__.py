@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.serving import child_process
-from service.serving.layers import Layer
+from service.serving.explain.layers import Layer
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from service.errors import VersionError
 from service.serving.engines import EngineName
 from service.serving.engines.keras_layers import layers_of, logits_of, steps_of
-from service.serving.layers import Layer
+from service.serving.explain.layers import Layer
 
 NETWORK = "network.keras"
 

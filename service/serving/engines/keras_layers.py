@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from service.errors import CannotExplain
-from service.serving.layers import Affine, Dense, Layer, Pooled, Rectified, Reshaped, windows
+from service.serving.explain.layers import Affine, Dense, Layer, Pooled, Rectified, Reshaped, windows
 
 ENDINGS = ("softmax", "sigmoid")
 SLOPES = {keras.activations.relu: 0.0, keras.activations.leaky_relu: 0.2}

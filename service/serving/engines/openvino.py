@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service.errors import VersionError
 from service.serving.engines import EngineName
 from service.serving.engines.openvino_layers import layers_of, logits_of
-from service.serving.layers import Layer
+from service.serving.explain.layers import Layer
 
 NETWORK = "network.xml"
 

@@ -7,7 +7,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from service.errors import CannotExplain
-from service.serving.layers import (
+from service.serving.explain.layers import (
     Affine,
     Array,
     Dense,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
-from service.api.v2 import wire
+from service.api.protocols.v2 import wire
 from service.errors import BadParameter, NoImages, TooManyImages
 
 GAP = head("gap")

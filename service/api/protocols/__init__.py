@@ -1,0 +1,1 @@
+"""Other servers' protocols, on the same classifier."""

@@ -1,0 +1,88 @@
+"""TensorFlow Serving's REST API over HTTP."""
+
+from functools import partial
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
+
+from service import errors
+from service.api import answers
+from service.api.call import InCall
+from service.api.context import InRoom, Room, needs_key
+from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
+from service.api.protocols.v1 import messages
+from service.api.protocols.versions import head_of, refuse_nameless, with_and_without
+from service.api.request_images import validated
+from service.serving.classifier import Picture
+from service.serving.heads import HeadStatus
+
+BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PredictRequest"}}},
+}
+
+router = APIRouter(tags=["v1"], dependencies=[Depends(needs_key)])
+refuse_nameless(router, "/v1/models/", "/v1/models/:predict", "/v1/models//{rest:path}")
+
+
+@with_and_without(
+    router.post,
+    "/v1/models/{head}:predict",
+    responses=FOREIGN_FAILURES,
+    response_model=messages.Predictions | messages.Outputs,
+    openapi_extra={"requestBody": BODY},
+)
+async def v1_predict(call: InCall) -> Response:
+    """Probabilities of each image by one head, in the form of the request: by rows, or as a column."""
+    head, limit = head_of(call.request), call.room.limits.max_images_per_request
+    is_column, pictures = await call.read_json(partial(_read, max_images=limit))
+    done, _ = await call.run(call.room.classifier.classify(pictures, [head], call.permit))
+    rows = [of_image[head.card.head] for of_image in done.images]
+    return await answers.as_json(call, done.size, messages.table, rows, is_column)
+
+
+@router.get("/v1/models/{head}:predict", include_in_schema=False)
+@router.get("/v1/models/{head}/versions/{version}:predict", include_in_schema=False)
+async def v1_predict_by_get() -> None:
+    """Else these paths would ask for the status of what has such a name."""
+    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
+
+
+@with_and_without(router.get, "/v1/models/{head}/metadata", responses=ABOUT_A_HEAD)
+async def v1_metadata(request: Request) -> dict[str, Any]:
+    """The signature of a head: its inputs and its output."""
+    return messages.metadata(head_of(request))
+
+
+@router.get("/v1/models/{head}", responses=ABOUT_A_HEAD)
+async def v1_status(room: InRoom, head: str) -> messages.ModelStatus:
+    """The versions of a head, and whether they are loaded."""
+    return messages.model_status(_status(room, head))
+
+
+@router.get("/v1/models/{head}/versions/{version}", responses=ABOUT_A_HEAD)
+async def v1_status_of_version(
+    room: InRoom, head: str, version: Annotated[int, Path(ge=1)]
+) -> messages.ModelStatus:
+    """The same of one version."""
+    status = _status(room, head)
+    told = [
+        one for one in messages.model_status(status).model_version_status if one.version == str(version)
+    ]
+    if not told:
+        raise errors.UnknownVersion(head, version, sorted(status.loaded))
+    return messages.ModelStatus(model_version_status=told)
+
+
+def _read(body: bytes, max_images: int) -> tuple[bool, list[Picture]]:
+    """Whether they come as a column, and the pictures."""
+    request = validated(messages.PredictRequest, body)
+    return request.instances is None, request.pictures(max_images)
+
+
+def _status(room: Room, head: str) -> HeadStatus:
+    room.engine_name()  # not ready yet is another answer than an unknown head
+    if head not in (statuses := room.heads.statuses):
+        raise errors.UnknownHead(head, sorted(statuses))
+    return statuses[head]

@@ -1,0 +1,94 @@
+"""Open Inference Protocol v2 over HTTP."""
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+
+import service
+from service import errors
+from service.api import answers, problems
+from service.api.call import InCall
+from service.api.context import InRoom, needs_key
+from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
+from service.api.protocols.v2 import messages, wire
+from service.api.protocols.versions import head_of, refuse_nameless, with_and_without
+
+JSON_SIZE = "Inference-Header-Content-Length"
+BINARY = "application/octet-stream"
+BINARY_CONTENT = {BINARY: {"schema": {"type": "string", "format": "binary"}}}
+BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceRequest"}}}
+    | BINARY_CONTENT,
+}
+
+router = APIRouter(tags=["v2"], dependencies=[Depends(needs_key)])
+refuse_nameless(router, "/v2/models/", "/v2/models//{rest:path}")
+health = APIRouter(tags=["v2"])
+
+JsonSize = Annotated[
+    int | None,
+    Header(
+        alias=JSON_SIZE,
+        ge=0,
+        description="bytes of JSON, behind which a tensor comes; 0: the whole body is one image file",
+    ),
+]
+
+
+@health.get("/v2/health/live")
+async def v2_live() -> messages.Live:
+    """As /healthz."""
+    return messages.Live()
+
+
+@health.get("/v2/health/ready", responses=problems.documented(errors.NotReady))
+async def v2_ready(room: InRoom) -> messages.Ready:
+    """As /readyz."""
+    if missing := room.missing():
+        raise errors.NotReady(" ".join(missing))
+    return messages.Ready()
+
+
+@router.get("/v2", responses=problems.documented(errors.NotAuthorized))
+@router.get("/v2/", include_in_schema=False)
+async def v2_server() -> messages.Server:
+    """What serves, and which extensions of the protocol."""
+    return messages.Server(name="resnet-heads", version=service.__version__)
+
+
+@with_and_without(router.get, "/v2/models/{head}", responses=ABOUT_A_HEAD)
+async def v2_model(request: Request, room: InRoom) -> messages.Model:
+    """The inputs and the output of a head."""
+    head = head_of(request)
+    return messages.model(head, list(room.heads.statuses[head.card.head].loaded), room.engine_name())
+
+
+@with_and_without(router.get, "/v2/models/{head}/ready", responses=ABOUT_A_HEAD)
+async def v2_model_ready() -> messages.Ready:
+    """That a head, or that version of it, is loaded."""
+    return messages.Ready()
+
+
+@with_and_without(
+    router.post,
+    "/v2/models/{head}/infer",
+    responses=FOREIGN_FAILURES | {200: {"content": BINARY_CONTENT}},
+    response_model=messages.InferenceResponse,
+    openapi_extra={"requestBody": BODY},
+)
+async def v2_infer(call: InCall, json_size: JsonSize = None) -> Response:
+    """Probabilities of each image by one head; tensors are in JSON or in binary, as asked."""
+    head, limit = head_of(call.request), call.room.limits.max_images_per_request
+    read = partial(wire.read, json_size=json_size, head=head, max_images=limit)
+    request, pictures = await call.read_json(read, json_size)
+    if request.parameters.timeout:
+        call.permit.shorten(request.parameters.timeout / 1e6)
+    done, timing = await call.run(call.room.classifier.classify(pictures, [head], call.permit))
+    probabilities = [of_image[head.card.head] for of_image in done.images]
+    text, binary = await answers.beside(done.size, wire.write, request, head, probabilities)
+    headers = {"Server-Timing": timing.header()}
+    if not binary:
+        return Response(text, media_type="application/json", headers=headers)
+    return Response(text + binary, media_type=BINARY, headers=headers | {JSON_SIZE: str(len(text))})

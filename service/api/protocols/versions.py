@@ -1,0 +1,50 @@
+"""The head that a path names, and the version too where it has one, as other servers' paths do."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Path, Request
+
+from service.api.context import InRoom
+from service.serving.loading import LoadedHead
+
+E = TypeVar("E", bound=Callable[..., Any])
+
+
+def with_and_without(add: Callable[..., Any], path: str, **described: Any) -> Callable[[E], E]:  # noqa: ANN401 (FastAPI's)
+    """Registers an endpoint under `path`, and once more with a version behind the head in it."""
+
+    def register(endpoint: E) -> E:
+        add(path, dependencies=[Depends(_serving)], **described)(endpoint)
+        longer = path.replace("{head}", "{head}/versions/{version}")
+        name = f"{endpoint.__name__}_of_version"
+        add(longer, dependencies=[Depends(_version)], name=name, **described)(endpoint)
+        return endpoint
+
+    return register
+
+
+def refuse_nameless(router: APIRouter, *paths: str) -> None:
+    """Registers paths in which the name of the head is empty: no head has that name."""
+    for path in paths:
+        router.add_api_route(path, _nameless, methods=["GET", "POST"], include_in_schema=False)
+
+
+def head_of(request: Request) -> LoadedHead:
+    """What the path of such an endpoint names."""
+    head: LoadedHead = request.state.head
+    return head
+
+
+async def _nameless(room: InRoom) -> None:
+    room.heads.get("")
+
+
+async def _serving(request: Request, room: InRoom, head: str) -> None:
+    request.state.head = room.heads.get(head)
+
+
+async def _version(
+    request: Request, room: InRoom, head: str, version: Annotated[int, Path(ge=1)]
+) -> None:
+    request.state.head = room.heads.get(head, version)

@@ -1,0 +1,86 @@
+"""POST /explain and POST /shift: where a head looks, and what position means to it."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from service import errors
+from service.api import answers, problems
+from service.api.call import InCall
+from service.api.context import needs_key
+from service.api.images import FAILURES, body_of
+from service.api.schemas import results
+from service.api.schemas.fields import OFFSET, ExplainFields, ShiftFields
+from service.serving.explain import overlay
+from service.serving.explain.shift import GRID, IN_PLACE, Offset
+
+router = APIRouter(tags=["explain"], dependencies=[Depends(needs_key)])
+
+UNEXPLAINED = problems.documented(
+    *problems.IMAGE_ERRORS, *problems.BODY_ERRORS, errors.BadParameter, errors.CannotExplain
+)
+PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+@router.post(
+    "/explain",
+    responses=FAILURES | UNEXPLAINED | {200: PNG},
+    response_model=results.Explained,
+    openapi_extra=body_of(ExplainFields),
+)
+async def explain(call: InCall, query: Annotated[ExplainFields, Query()]) -> Response:
+    """How much each position of the feature map adds to the logit of a class: an exact sum.
+
+    `grid`, summed, and `constant` make the `logit`. With `format=png`, one image under its map.
+    """
+    images, fields = await call.read(query)
+    head = call.room.choose_one(fields.head, fields.version)
+    index = None if fields.label is None else _index_of(fields.label, head.card.labels)
+    if fields.format == "png" and len(images) > 1:
+        raise errors.BadParameter("format: png is for one image.")
+    done, timing = await call.run(call.room.classifier.explain(images, head, call.permit, index))
+    if fields.format != "png":
+        told = done, head, call.room.engine_name(), timing
+        return await answers.as_json(call, done.classified.size, results.explained, *told)
+    card, evidence = head.card, done.evidence[0]
+    title = f"{card.head} {card.version}: {card.labels[evidence.index]}"
+    pixels = done.classified.traces[0][card.head].pixels
+    picture = await asyncio.to_thread(overlay.draw, pixels, evidence, title)
+    return Response(picture, media_type="image/png", headers={"Server-Timing": timing.header()})
+
+
+@router.post(
+    "/shift",
+    responses=FAILURES,
+    response_model=results.Shifted,
+    openapi_extra=body_of(ShiftFields, max_images=1),
+)
+async def shift(call: InCall, query: Annotated[ShiftFields, Query()]) -> Response:
+    """One picture moved by each offset, its edges repeated: what stays of each head's answer."""
+    images, fields = await call.read(query)
+    if len(images) > 1:
+        raise errors.BadParameter("/shift takes one image.")
+    offsets = GRID if fields.offset is None else tuple(map(_offset, fields.offset))
+    heads = call.room.choose(fields.head)
+    ran = tuple(dict.fromkeys((IN_PLACE, *offsets)))
+    classified, timing = await call.run(call.room.classifier.classify(images, heads, call.permit, ran))
+    told = classified, ran, offsets, call.room.engine_name(), timing
+    return await answers.as_json(call, classified.size, results.shifted, *told)
+
+
+def _index_of(label: str, labels: Sequence[str]) -> int:
+    """Labels may be numbers themselves: they come first."""
+    if label in labels:
+        return labels.index(label)
+    if re.fullmatch(r"[0-9]{1,9}", label) and int(label) < len(labels):
+        return int(label)
+    raise errors.BadParameter(f"class: there is no {label!r}; a label, or an index below {len(labels)}.")
+
+
+def _offset(text: str) -> Offset:
+    if found := re.fullmatch(OFFSET, text):
+        return int(found[1]), int(found[2])
+    raise errors.BadParameter(f"offset: {text!r} is not of the form right,down, such as 8,-4.")

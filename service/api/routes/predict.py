@@ -1,0 +1,35 @@
+"""POST /predict and POST /compare."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from service.api import answers
+from service.api.call import InCall
+from service.api.context import needs_key
+from service.api.images import FAILURES, body_of
+from service.api.schemas import results
+from service.api.schemas.fields import CompareFields, PredictFields
+
+router = APIRouter(tags=["predict"], dependencies=[Depends(needs_key)], responses=FAILURES)
+
+
+@router.post("/predict", response_model=results.Predicted, openapi_extra=body_of(PredictFields))
+async def predict(call: InCall, query: Annotated[PredictFields, Query()]) -> Response:
+    """Ranked classes of one or more images by one head. The query wins over fields of the body."""
+    images, fields = await call.read(query)
+    head = call.room.choose_one(fields.head, fields.version)
+    classified, timing = await call.run(call.room.classifier.classify(images, [head], call.permit))
+    told = classified, head, call.room.engine_name(), fields.top_k, timing
+    return await answers.as_json(call, classified.size, results.predicted, *told)
+
+
+@router.post("/compare", response_model=results.Compared, openapi_extra=body_of(CompareFields))
+async def compare(call: InCall, query: Annotated[CompareFields, Query()]) -> Response:
+    """Every head on each image, one backbone pass where heads share, and whether they agree."""
+    images, fields = await call.read(query)
+    names = None if fields.heads is None else [name.strip() for name in fields.heads.split(",")]
+    heads = call.room.choose(names)
+    classified, timing = await call.run(call.room.classifier.classify(images, heads, call.permit))
+    told = classified, call.room.engine_name(), fields.top_k, timing
+    return await answers.as_json(call, classified.size, results.compared, *told)

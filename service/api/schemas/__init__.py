@@ -1,0 +1,1 @@
+"""What goes over the wire. No FastAPI here: the client imports it."""

@@ -1,0 +1,252 @@
+"""The command line. Each command calls one function below; what goes wrong is one line and exit 2."""
+
+import argparse
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import uvicorn
+from pydantic import ValidationError
+
+from service import logs
+from service.app import create_app, open_bench, open_store
+from service.benchmark.children import Children
+from service.benchmark.plan import Plan, cards_in
+from service.cli.arguments import Command, parser
+from service.cli.serve import DrainingServer
+from service.console import say, timed
+from service.errors import CommandError, ServiceError, reason_of
+from service.serving.engines import choose_engine
+from service.settings import Settings
+from service.store.card import Card
+
+log = logging.getLogger(__name__)
+
+EXAMPLE = Path("examples/red-top-left.jpg")
+UNREAD_S = 60.0
+
+
+def main() -> None:
+    """Runs the command of sys.argv and exits with its code.
+
+    0: done; 1: done in part; 2: refused; 130: interrupted.
+    """
+    arguments = parser(COMMANDS).parse_args()
+    try:
+        sys.exit(arguments.run(arguments))
+    except (ServiceError, ValidationError, OSError, ModuleNotFoundError) as exc:
+        say(f"resnet-heads: {sentence(exc)}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def sentence(exc: Exception) -> str:
+    """What is told of a command that failed."""
+    match exc:
+        case ValidationError():
+            first = exc.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            return f"setting {where}: {first['msg']}." if where else f"The settings: {first['msg']}."
+        case OSError():
+            files = " -> ".join(str(name) for name in (exc.filename, exc.filename2) if name)
+            return f"{files or 'The system'}: {reason_of(exc)}."
+        case ModuleNotFoundError():
+            return f"This command needs {exc.name}, which is not installed here."
+        case _:
+            return str(exc)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)
+    handler = logs.handler(is_json=settings.log_format == "json")
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    listener = _bound(settings.host, settings.port)
+    url = url_of(*listener.getsockname()[:2]) + settings.root_path
+    stopping = threading.Event()
+    app = create_app(settings, on_ready=lambda heads: _announce(url, heads, settings), stopping=stopping)
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has stopped
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(
+        app,
+        root_path=settings.root_path.rstrip("/"),
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        log_config=None,
+    )
+    DrainingServer(config, stopping, settings.drain_delay_s).run(sockets=[listener])
+
+
+def _bound(host: str, port: int, unread_s: float = UNREAD_S) -> socket.socket:
+    """A socket with its address that does not listen yet: uvicorn sees to that. Raises CommandError.
+
+    On Linux a client that reads nothing of its answer for `unread_s` is disconnected.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1e3 * unread_s))
+        listener.bind(address)
+    except UnicodeError as exc:  # of IDNA, whose labels are neither empty nor long
+        raise CommandError(f"Host {host!r} is not a host's name.") from exc
+    except OSError as exc:
+        raise CommandError(f"Cannot listen on host {host!r}, port {port}: {reason_of(exc)}.") from exc
+    return listener
+
+
+def url_of(host: str, port: int) -> str:
+    """With IPv6's brackets, and with the `%` of a zone escaped (RFC 6874)."""
+    address = f"[{host.replace('%', '%25')}]" if ":" in host else host
+    return f"http://{address}:{port}"
+
+
+def _announce(url: str, heads: list[str], settings: Settings) -> None:
+    """Where the server is, and one line that works as printed."""
+    serving = f"Serving {', '.join(heads)} on {url}"
+    if settings.log_format == "json":  # for a program, which has nothing to try
+        log.info(serving)
+        return
+    say(serving)
+    head = "flatten" if "flatten" in heads else heads[0]
+    if settings.api_keys or settings.api_keys_file:
+        say(f"Try: curl -H 'X-API-Key: ...' '{url}/heads'")
+    elif EXAMPLE.exists():
+        say(f"Try: curl --data-binary @{EXAMPLE} '{url}/predict?head={head}'")
+    else:
+        say(f"Try: curl '{url}/heads/{head}'")
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    store = open_store(_settings(arguments))
+    if arguments.if_empty and store.heads():
+        return
+    from service.lab.init import fill
+
+    for card in fill(store, arguments.weights):
+        _tell(card)
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    from service.lab.models.importing import Wishes, import_model
+
+    wishes = {name: getattr(arguments, name) for name in Wishes.__dataclass_fields__}
+    _tell(import_model(open_store(_settings(arguments)), arguments.file, Wishes(**wishes)))
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from service.lab.training.head_spec import parse
+    from service.lab.training.train import Wishes, train
+
+    arguments.heads = tuple(map(parse, arguments.heads))
+    given = {name: getattr(arguments, name) for name in Wishes.__dataclass_fields__}
+    wishes = Wishes(**{name: value for name, value in given.items() if value is not None})
+    for card in train(open_store(_settings(arguments)), arguments.folder, wishes):
+        _tell(card)
+
+
+def _compile(arguments: argparse.Namespace) -> None:
+    store = open_store(_settings(arguments))
+    versions = store.versions(arguments.head)
+    if not versions:
+        raise CommandError(f"There is no head {arguments.head!r} in {store.root}.")
+    from service.lab.models.recompile import recompile
+
+    recompile(store, arguments.head, arguments.version or versions[0], arguments.engine)
+
+
+def _quantize(arguments: argparse.Namespace) -> None:
+    store = open_store(_settings(arguments))
+    cards = cards_in(store, list(dict.fromkeys(arguments.heads)))
+    from service.lab.precision.quantize import quantize
+
+    for card in quantize(store, cards, arguments.images, arguments.max_drop):
+        _tell(card)
+
+
+def _benchmark(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)
+    bench = open_bench(settings)
+    if arguments.if_missing and bench.has_report():
+        return
+    asked = {name: getattr(arguments, name) for name in Plan.model_fields}
+    plan = Plan.model_validate({name: value for name, value in asked.items() if value is not None})
+    cards = cards_in(bench.store, plan.heads)
+    doing = f"Measuring {', '.join(card.head for card in cards)}, up to {plan.seconds:g} s"
+    with timed(plan.seconds, doing) as tell:
+        engine = choose_engine(settings.engine)
+        report = bench.measure(plan, cards, engine, Children(), lambda _: tell())
+    if arguments.json:
+        print(report.model_dump_json(indent=1))
+    else:
+        from service.benchmark.table import show
+
+        show(report)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from service.cli.predict import Asking, predict
+    from service.client import DEFAULT_URL, Client
+
+    url = os.environ.get("RESNET_HEADS_URL", DEFAULT_URL) if arguments.url is None else arguments.url
+    with Client(url, api_key=os.environ.get("RESNET_HEADS_API_KEY")) as client:
+        asking = Asking(client, arguments.heads, arguments.top_k, arguments.explain)
+        return predict(asking, arguments.paths, arguments.json)
+
+
+def _study(arguments: argparse.Namespace) -> None:
+    from service.study.page import check, write
+    from service.study.study import compare
+    from service.study.table import show
+
+    if arguments.html:
+        check(arguments.html)
+    study = compare(open_bench(_settings(arguments)))
+    show(study)
+    if arguments.html:
+        write(study, arguments.html)
+        say(f"Written: {arguments.html}")
+
+
+def _tell(card: Card) -> None:
+    """What was published, and the assumptions that it rests on."""
+    megabytes = card.structure.weight_bytes / 1e6
+    print(f"{card.head} version {card.version}: {len(card.labels)} classes, head of {megabytes:.2f} MB")
+    if card.training:
+        parts = {"accuracy": card.training.accuracy} | card.training.accuracy_by
+        scores = ", ".join(f"{name} {value:.0%}" for name, value in parts.items())
+        print(f"  on {card.training.images_test} held-out pictures: {scores}")
+    if made := card.quantization:
+        accuracy = f"{made.accuracy_before:.1%} before, {made.accuracy_after:.1%} after"
+        print(f"  int8 backbone of {made.weight_bytes / 1e6:.1f} MB; accuracy: {accuracy}")
+        print(f"  the same answer for {made.agreement:.1%} of {made.images_test} held-out pictures")
+    for note in card.notes:
+        print(f"  {note}")
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """The environment's settings, with the flags that were given on top."""
+    given = {name: getattr(arguments, name, None) for name in Settings.model_fields}
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+COMMANDS: dict[str, Command] = {
+    "serve": _serve,
+    "init": _init,
+    "import": _import,
+    "compile": _compile,
+    "train": _train,
+    "quantize": _quantize,
+    "benchmark": _benchmark,
+    "predict": _predict,
+    "study": _study,
+}

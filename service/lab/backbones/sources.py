@@ -1,0 +1,135 @@
+"""The frozen part of what is trained: where its weights come from, and its compiled copy.
+
+Building one takes seconds, so what it was is remembered in the cache: a run whose features are on disk
+needs it only for its last step.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import keras
+import numpy as np
+import openvino as ov
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from service.errors import CommandError
+from service.lab.backbones import demo, imagenet
+from service.lab.data.features import Decoded
+from service.lab.data.photographs import Photograph
+from service.lab.models.compile import digest_of, to_openvino
+from service.lab.models.graph import MAP_RANK
+from service.lab.models.reading import load_model
+from service.lab.models.split import Split, split
+from service.serving.engines import Network
+from service.serving.engines.openvino import OpenVinoEngine
+from service.serving.host import available_cores
+from service.store.card import Input, Preprocessing
+from service.store.layout import MODEL, Store, sha256_of
+
+CALIBRATION_PICTURES = 16
+
+
+class Known(BaseModel):
+    """What is remembered of a backbone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: str
+    preprocessing: Preprocessing
+    feature_shape: tuple[int, int, int]
+
+
+@dataclass
+class Source:
+    """A backbone to be. `build` gives it with any head on it; `identity` is equal where that is."""
+
+    name: str
+    identity: str
+    size: tuple[int, int]
+    build: Callable[[], keras.Model]
+    memory: Path
+
+    @cached_property
+    def cut(self) -> Split:
+        """The network in Keras, built when it is first asked for."""
+        return split(self.build(), self.size, None)
+
+    @cached_property
+    def network(self) -> Network:
+        """The fast engine's copy: uint8 pixels -> float32 features."""
+        return OpenVinoEngine(available_cores()).compile(self._graph)
+
+    @cached_property
+    def known(self) -> Known:
+        """Digest, preprocessing and feature shape, from memory where it was built before."""
+        told = f"{self.identity} {self.size} keras {keras.__version__} openvino {ov.__version__}"
+        file = self.memory / f"{hashlib.sha256(told.encode()).hexdigest()}.json"
+        try:
+            return Known.model_validate_json(file.read_bytes())
+        except (OSError, ValidationError):
+            known = Known(
+                digest=digest_of(self._graph),
+                preprocessing=self.cut.preprocessing,
+                feature_shape=self.cut.feature_shape,
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(known.model_dump_json(), "utf-8")
+        return known
+
+    @cached_property
+    def _graph(self) -> ov.Model:
+        return to_openvino(self.cut.backbone)
+
+
+def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograph]) -> Source:
+    """What `--weights` names: imagenet, random, a head of the store, or a file. Raises CommandError.
+
+    `random` is calibrated on the first of `pictures`: an untrained network whose batch statistics fit.
+    `spec` is how they are decoded; its preprocessing does not matter here.
+    """
+    size = (spec.height, spec.width)
+
+    def made(identity: str, build: Callable[[], keras.Model], name: str = weights) -> Source:
+        return Source(name, identity, size, build, store.cache / "backbones")
+
+    if weights == "imagenet":
+        return made(weights, lambda: _topped(imagenet.backbone(imagenet.downloaded(), size)))
+    if weights == "random":
+        chosen = list(pictures[: 2 * CALIBRATION_PICTURES])  # some may be broken
+        identity = f"random {spec.model_dump_json()} {[one.sha256 for one in chosen]}"
+        return made(identity, lambda: _topped(_untrained(chosen, spec)))
+    if weights in store.heads():
+        version = store.versions(weights)[0]
+        sha256 = store.read_card(weights, version).model_sha256
+        file = store.folder(weights, version) / MODEL
+        return made(f"model {sha256}", lambda: load_model(file), f"head {weights} version {version}")
+    file = Path(weights)
+    if not file.is_file():
+        raise CommandError(
+            f"--weights {weights}: neither imagenet, random, a head in {store.root}, nor a file."
+        )
+    return made(f"model {sha256_of(file)}", lambda: _from_file(file, size), file.name)
+
+
+def _from_file(file: Path, size: tuple[int, int]) -> keras.Model:
+    if file.suffix != ".keras":
+        return _topped(imagenet.backbone_from(file, size))
+    model = load_model(file)
+    return _topped(model) if len(model.output_shape) == MAP_RANK else model
+
+
+def _untrained(pictures: Sequence[Photograph], spec: Input) -> keras.Model:
+    batches = [pixels for _, pixels in Decoded(spec, available_cores()).batches(pictures)]
+    if not batches:
+        raise CommandError("None of the first pictures can be read.")
+    keras.utils.set_random_seed(demo.SEED)
+    return demo.calibrated(np.concatenate(batches)[:CALIBRATION_PICTURES])
+
+
+def _topped(features: keras.Model) -> keras.Model:
+    """With a head on it, which is what can be cut."""
+    pooled = keras.layers.GlobalAveragePooling2D()(features.outputs[0])
+    return keras.Model(features.inputs[0], keras.layers.Dense(2, activation="softmax")(pooled))

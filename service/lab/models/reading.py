@@ -1,0 +1,41 @@
+"""Reads saved models, as strangers' files: Keras' safe mode, and one sentence for what it refuses."""
+
+import warnings
+from pathlib import Path
+
+import keras
+
+from service.errors import CommandError
+from service.lab.models.archive import check_archive
+
+MADE_UP = "freshly-initialized weights"
+
+
+def load_model(path: Path) -> keras.Model:
+    """The model of a `.keras` file. Raises CommandError for anything else."""
+    if not path.exists():
+        raise CommandError(f"There is no file {path}.")
+    if path.suffix != ".keras" or path.is_dir():
+        raise CommandError(
+            f"{path.name} is not a Keras 3 file; load it where it was made and save it as NAME.keras."
+        )
+    check_archive(path)
+    try:
+        with warnings.catch_warnings():
+            # where weights are missing, Keras may only warn that it has made some up
+            warnings.filterwarnings("error", message=f".*{MADE_UP}")
+            return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as exc:  # whatever the file makes Keras stumble on
+        raise CommandError(f"{path.name} cannot be loaded: {_reason(str(exc))}") from exc
+
+
+def _reason(message: str) -> str:
+    """Keras' messages run over many lines; these are the ones people meet."""
+    if "Lambda" in message:
+        return "it holds a Lambda layer, which could run any code, and safe mode refuses it."
+    if "Could not locate" in message or "not registered" in message:
+        return "it holds a custom object, which only the code it was written with can load."
+    if MADE_UP in message or "objects could not be loaded" in message:
+        return "the weights in it are not those of its layers."
+    first = message.strip().splitlines()[0] if message.strip() else "no reason given"
+    return f"{first.rstrip('.')}."

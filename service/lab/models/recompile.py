@@ -1,0 +1,67 @@
+"""`resnet-heads compile`: derives the files an engine opens, again, from model.keras.
+
+A server runs this module as a process of its own.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+from pathlib import Path
+
+from service.console import say
+from service.errors import ServiceError, is_transient
+from service.lab.models import compile as compiling
+from service.lab.models.reading import load_model
+from service.lab.models.split import split
+from service.serving.engines import EngineName
+from service.store.card import Card
+from service.store.layout import NotCompiled, Store
+
+
+def recompile(store: Store, head: str, version: int, engine: EngineName) -> Card:
+    """Writes what is missing or damaged for a version. Raises VersionError or CommandError.
+
+    An int8 graph is never derived here: what made it, the calibration pictures, is not in the store.
+    """
+    card = store.card(head, version)
+    with contextlib.suppress(NotCompiled):
+        store.backbone_of(card, engine)
+        store.head_of(card, engine)
+        return card
+    model = load_model(store.model_of(card))
+    cut = split(model, (card.input.height, card.input.width), card.input.preprocessing)
+    networks = {card.structure.digest: cut.head}
+    if card.quantization is None:
+        networks[card.backbone.digest] = cut.backbone
+    for digest, network in networks.items():
+        if engine == "keras":
+            compiling.store_keras(store, network, digest)
+        else:
+            compiling.store_openvino(store, compiling.to_openvino(network), digest)
+    return card
+
+
+def main() -> None:
+    """`recompile` by sys.argv, until stdin ends: then the server is gone.
+
+    Exits with EX_TEMPFAIL where it may succeed another time, else with 2, and one line that says why.
+    """
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    root, cache, head, version, name = sys.argv[1:]
+    engine: EngineName = "keras" if name == "keras" else "openvino"
+    try:
+        recompile(Store(Path(root), Path(cache)), head, int(version), engine)
+    except Exception as exc:
+        reason = str(exc) if isinstance(exc, ServiceError) else f"{type(exc).__name__}: {exc}"
+        say(f"resnet-heads: {reason}")
+        sys.exit(os.EX_TEMPFAIL if is_transient(exc) else 2)
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Cuts a saved Keras model at its last feature map, along the nodes of its graph."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from service.errors import CommandError
+from service.lab.models.graph import MAP_RANK, has_preprocessing, inline, is_for_integers
+from service.store.card import Output, Pooling, Preprocessing
+
+POOLINGS: dict[type, Pooling] = {
+    keras.layers.GlobalAveragePooling2D: "gap",
+    keras.layers.GlobalMaxPooling2D: "gmp",
+    keras.layers.Flatten: "flatten",
+    keras.layers.AveragePooling2D: "average",
+    keras.layers.MaxPooling2D: "max",
+}
+WINDOWS = (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
+IDLE = (
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout2D,
+    keras.layers.GaussianDropout,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianNoise,
+)
+ACTIVATIONS = (
+    keras.layers.Softmax,
+    keras.layers.ReLU,
+    keras.layers.LeakyReLU,
+    keras.layers.PReLU,
+    keras.layers.ELU,
+)
+HEAD_LAYERS = (
+    *POOLINGS,
+    *IDLE,
+    *ACTIVATIONS,
+    keras.layers.Activation,
+    keras.layers.Dense,
+    keras.layers.BatchNormalization,
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A model cut in two: uint8 pixels -> features (float32), features -> probabilities."""
+
+    bare: keras.Model  # the backbone as it was saved, without preprocessing in front
+    backbone: keras.Model
+    head: keras.Model
+    preprocessing: Preprocessing
+    output: Output
+    pooling: Pooling
+    filter: tuple[int, int] | None
+    stride: tuple[int, int] | None
+    hidden_units: tuple[int, ...]
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the feature map."""
+        height, width, channels = self.backbone.output_shape[1:]
+        return height, width, channels
+
+    @property
+    def classes(self) -> int:
+        """How many probabilities the head gives."""
+        return int(self.head.output_shape[-1])
+
+
+def split(model: keras.Model, size: tuple[int, int], preprocessing: Preprocessing | None) -> Split:
+    """Cuts `model`, taken at input `size` (height, width), before its pooling.
+
+    `preprocessing` is put in front of it; None means none when the model has some of its own, else
+    that of ResNet50. Raises CommandError with one sentence on what cannot be taken.
+    """
+    flat = inline(model, size)
+    if is_for_integers(flat) and preprocessing not in (None, "none"):
+        raise CommandError("The model takes whole numbers, the pixels; --preprocessing makes others.")
+    is_ready = is_for_integers(flat) or has_preprocessing(flat)
+    chosen = preprocessing or ("none" if is_ready else "caffe")
+    features, tail = _cut(flat.outputs[0])
+    output = _output(tail)
+    windows = [op for op in tail if isinstance(op, WINDOWS)]
+    bare = keras.Model(flat.inputs[0], features)
+    return Split(
+        bare=bare,
+        backbone=_with_preprocessing(bare, size, chosen),
+        head=_with_probabilities(keras.Model(features, flat.outputs[0]), output),
+        preprocessing=chosen,
+        output=output,
+        pooling=_pooling(tail),
+        filter=tuple(windows[0].pool_size) if windows else None,
+        stride=tuple(windows[0].strides) if windows else None,
+        hidden_units=tuple(op.units for op in tail if isinstance(op, keras.layers.Dense))[:-1],
+    )
+
+
+def _cut(output: Any) -> tuple[Any, list[Any]]:
+    """The last feature map, and the layers from its pooling to the output: a chain of known ones."""
+    chain: list[tuple[Any, Any]] = []
+    tensor = output
+    while isinstance(layer := _maker(tensor), HEAD_LAYERS):
+        tensor = layer._inbound_nodes[tensor._keras_history.node_index].input_tensors[0]
+        chain.insert(0, (tensor, layer))
+    if len(tensor.shape) != MAP_RANK or isinstance(layer, keras.layers.Reshape):
+        raise CommandError(
+            f"The head holds {type(layer).__name__} {layer.name!r}; it may hold pooling, Flatten, "
+            "Dense, Dropout, BatchNormalization and Activation, one after the other."
+        )
+    # what is neither pooled nor weighed yet, such as the last ReLU, belongs to the backbone
+    while chain and not isinstance(chain[0][1], (*POOLINGS, keras.layers.Dense)):
+        chain.pop(0)
+    if not any(isinstance(layer, keras.layers.Dense) for _, layer in chain):
+        raise CommandError(
+            "The model has no dense layer after its feature map; there is no head to serve."
+        )
+    if len(output.shape) != 2:  # noqa: PLR2004 (pictures, classes)
+        raise CommandError(f"The model gives {output.shape[1:]} per picture; a row of scores is needed.")
+    return chain[0][0], [layer for _, layer in chain]
+
+
+def _maker(tensor: Any) -> Any:
+    return tensor._keras_history.operation
+
+
+def _pooling(tail: list[Any]) -> Pooling:
+    """The word for what the head does to the map: its window if it has one before a Flatten."""
+    words = [POOLINGS[type(layer)] for layer in tail if type(layer) in POOLINGS]
+    return words[0] if words[-1] == "flatten" else words[-1]
+
+
+def _output(tail: list[Any]) -> Output:
+    """What the last activation is, and how it becomes probabilities."""
+    last = max(at for at, layer in enumerate(tail) if isinstance(layer, keras.layers.Dense))
+    dense, ending = tail[last], map(_activation, reversed(tail[last:]))
+    activation = next((name for name in ending if name != "linear"), "linear")
+    if dense.units == 1 and activation == "sigmoid":
+        return Output(activation="sigmoid", to_probabilities="complement")
+    if dense.units == 1:
+        raise CommandError(f"The model ends in one {activation} unit; one unit must be a sigmoid.")
+    if activation == "sigmoid":
+        raise CommandError("The model is multi-label (several sigmoids); one class per image is needed.")
+    if activation == "softmax":
+        return Output(activation="softmax", to_probabilities="identity")
+    if activation == "linear":
+        return Output(activation="linear", to_probabilities="softmax")
+    raise CommandError(f"The model ends in {activation!r}; softmax, logits or one sigmoid are needed.")
+
+
+def _activation(layer: Any) -> str:
+    """The name of what a layer applies last; layers that apply nothing are linear."""
+    if isinstance(layer, ACTIVATIONS):
+        return type(layer).__name__.lower()
+    function = getattr(layer, "activation", None) or keras.activations.linear
+    # a layer may stand where a function is usual: Dense(5, activation=Softmax())
+    return getattr(function, "__name__", type(function).__name__.lower())
+
+
+def _with_preprocessing(
+    backbone: keras.Model, size: tuple[int, int], mode: Preprocessing
+) -> keras.Model:
+    """The backbone taking uint8 RGB pixels and giving float32 features."""
+    pixels = keras.Input((*size, 3), dtype="uint8", name="pixels")
+    values = keras.ops.cast(pixels, "float32")
+    if mode != "none":
+        values = keras.applications.imagenet_utils.preprocess_input(values, mode=mode)
+    values = keras.ops.cast(values, backbone.inputs[0].dtype)
+    return keras.Model(pixels, keras.ops.cast(backbone(values), "float32"))
+
+
+def _with_probabilities(head: keras.Model, output: Output) -> keras.Model:
+    """The head giving float32 probabilities, one per label."""
+    features = keras.Input(head.input_shape[1:], dtype="float32", name="features")
+    result = keras.ops.cast(head(features), "float32")
+    if output.to_probabilities == "softmax":
+        result = keras.ops.softmax(result)
+    if output.to_probabilities == "complement":
+        result = keras.ops.concatenate([1 - result, result], axis=-1)
+    return keras.Model(features, result)

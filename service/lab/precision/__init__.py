@@ -1,0 +1,1 @@
+"""Makes heads that compute in int8."""

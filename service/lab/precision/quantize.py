@@ -1,0 +1,172 @@
+"""`resnet-heads quantize`: one int8 backbone for heads that share one; their own layers stay float32."""
+
+import contextlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+
+from service.console import say
+from service.errors import CommandError
+from service.lab.data import photographs
+from service.lab.data.features import Decoded
+from service.lab.data.photographs import TRAIN, Photograph, Photographs
+from service.lab.models import golden
+from service.lab.models.compile import digest_of
+from service.lab.models.recompile import recompile
+from service.lab.precision import int8
+from service.lab.training.trials import Trial, compare, read, usable
+from service.serving.engines import Network
+from service.serving.engines.openvino import NETWORK, OpenVinoEngine
+from service.serving.host import available_cores
+from service.store.card import HEAD_NAME, Card, Golden, Quantization
+from service.store.layout import MODEL, Store, sha256_of
+from service.store.publish import check_writable, publish_version, staged
+
+SUFFIX = "-int8"
+CALIBRATION_IMAGES = 300  # NNCF's own default
+MAX_POINTS = 100
+# The same graph on kernels for AVX2, with VNNI or without, gave equal features; those for SSE4.1 were
+# 2 % of the features' spread away, which the layers of a head may enlarge.
+GOLDEN_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The int8 backbone of a run, and what it was made from; `data` is the photographs' digest."""
+
+    graph: ov.Model
+    digest: str
+    network: Network
+    images_calibration: int
+    data: str
+
+
+def quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float) -> list[Card]:
+    """Publishes `<head>-int8` for each card, all on one int8 backbone.
+
+    Raises CommandError or VersionError, and publishes nothing, when the heads do not share a
+    backbone, the pictures do not fit them, or an accuracy falls by more than `max_drop` points.
+    """
+    _check(cards, max_drop)
+    found = photographs.read(folder)
+    _check_labels(cards, found.labels)
+    check_writable(store.root)
+    for note in found.notes:
+        say(note)
+    for card in cards:
+        store.model_of(card)  # what is published holds a copy
+        recompile(store, card.head, card.version, "openvino")
+    decoded = Decoded(cards[0].input, available_cores())
+    batches = read(decoded, choose(found), "Reading pictures")
+    pictures = [row[np.newaxis] for _, rows in batches for row in rows]
+    found = usable(found, decoded)
+
+    engine = OpenVinoEngine(available_cores())
+    source = ov.Core().read_model(store.backbone_of(cards[0], "openvino") / NETWORK)
+    graph = int8.to_int8(source, pictures)
+    networks = (engine.compile(source), engine.compile(graph))
+    heads = [engine.open(store.head_of(card, "openvino")) for card in cards]
+    trials = compare(cards, heads, networks, decoded, found)
+    found = usable(found, decoded)
+    _check_drops(trials, max_drop)
+    backbone = Backbone(graph, digest_of(graph), networks[1], len(pictures), found.digest())
+    return _publish(store, trials, backbone, max_drop)
+
+
+def choose(found: Photographs) -> list[Photograph]:
+    """At most 300 pictures for training, of all classes alike; their content says which."""
+    by_class: list[list[Photograph]] = [[] for _ in found.labels]
+    for one in sorted(found.splits[TRAIN], key=lambda one: one.sha256):
+        by_class[one.label].append(one)
+    in_turn = chain.from_iterable(zip_longest(*by_class))
+    return [one for one in in_turn if one is not None][:CALIBRATION_IMAGES]
+
+
+def _check(cards: Sequence[Card], max_drop: float) -> None:
+    if not 0 <= max_drop <= MAX_POINTS:
+        raise CommandError(f"--max-drop {max_drop:g} is not between 0 and {MAX_POINTS} points.")
+    first = cards[0]
+    for card in cards:
+        if card.quantization is not None:
+            raise CommandError(f"{card.head} is an int8 head already.")
+        if not HEAD_NAME.fullmatch(card.head + SUFFIX):
+            raise CommandError(f"{card.head}{SUFFIX} is too long for a head's name.")
+        if (card.backbone.digest, card.input) != (first.backbone.digest, first.input):
+            raise CommandError(
+                f"{first.head} and {card.head} do not share a backbone; quantize one after the other."
+            )
+
+
+def _check_labels(cards: Sequence[Card], labels: Sequence[str]) -> None:
+    for card in cards:
+        unknown = [repr(label) for label in labels if label not in card.labels]
+        if unknown:
+            raise CommandError(
+                f"{card.head} has no label {', '.join(unknown)}; "
+                "the folders of --images must be named as its labels."
+            )
+
+
+def _check_drops(trials: Sequence[Trial], max_drop: float) -> None:
+    for one in trials:
+        if one.drop() > max_drop:
+            raise CommandError(
+                f"The accuracy of {one.card.head} falls by {one.drop():.1f} points, from "
+                f"{one.right(one.before)} to {one.right(one.after)} of {len(one.truth)} held-out "
+                f"pictures; --max-drop allows {max_drop:g}. Nothing is published."
+            )
+
+
+def _publish(store: Store, trials: Sequence[Trial], backbone: Backbone, max_drop: float) -> list[Card]:
+    """Fills the folders of all versions before the first of them can be seen."""
+    with contextlib.ExitStack() as stack:
+        ready = []
+        for one in trials:
+            folder = stack.enter_context(staged(store.root))
+            shutil.copyfile(store.folder(one.card.head, one.card.version) / MODEL, folder / MODEL)
+            ov.save_model(backbone.graph, folder / NETWORK, compress_to_fp16=False)
+            ready.append((folder, _card(one, backbone, folder, max_drop)))
+        return [publish_version(store, folder, card) for folder, card in ready]
+
+
+def _card(one: Trial, backbone: Backbone, folder: Path, max_drop: float) -> Card:
+    """The float32 head's, but for backbone, golden answer, and scores that are no longer its own."""
+    card, images = one.card, len(one.truth)
+    graph_files = (NETWORK, Path(NETWORK).with_suffix(".bin").name)
+    quantization = Quantization(
+        source_head=card.head,
+        source_version=card.version,
+        files={name: sha256_of(folder / name) for name in graph_files},
+        built_with=int8.BUILT_WITH,
+        weight_bytes=int8.weight_bytes(backbone.graph),
+        images_calibration=backbone.images_calibration,
+        images_test=images,
+        data=backbone.data,
+        accuracy_before=one.right(one.before) / images,
+        accuracy_after=one.right(one.after) / images,
+        agreement=float(np.mean(one.before == one.after)),
+        max_drop=max_drop,
+    )
+    changes = {
+        "head": card.head + SUFFIX,
+        "created": datetime.now(UTC),
+        "backbone": card.backbone.model_copy(update={"digest": backbone.digest}),
+        "training": None,
+        "quantization": quantization,
+        "golden": _golden(one, backbone),
+    }
+    return card.model_copy(update=changes)
+
+
+def _golden(one: Trial, backbone: Backbone) -> Golden:
+    """What the int8 backbone itself answers here; a wrong one must not pass where nothing is likely."""
+    files = golden.candidates()
+    features = backbone.network(golden.decoded(files, one.card.input))
+    chosen = golden.choose(files, one.network(features))
+    return chosen.model_copy(update={"tolerance": min(GOLDEN_TOLERANCE, max(chosen.probabilities) / 2)})

@@ -1,0 +1,1 @@
+"""Trains heads, compares them fairly, and records how."""

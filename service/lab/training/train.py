@@ -1,0 +1,259 @@
+"""`resnet-heads train`: a folder of photographs becomes heads that were compared fairly."""
+
+import contextlib
+import hashlib
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import keras
+
+from service.console import finish, say
+from service.errors import CommandError
+from service.lab.backbones import sources
+from service.lab.data import photographs
+from service.lab.data.features import BATCH, Decoded, FeatureCache
+from service.lab.data.photographs import TEST, TRAIN, VALIDATION, Photograph, Photographs
+from service.lab.models.publishing import Description, prepared
+from service.lab.training.fine_tuning import EPOCHS, SUFFIX, Tuner, last_stages
+from service.lab.training.fitting import Fitted, Trainer
+from service.lab.training.head_spec import HeadSpec
+from service.lab.training.recording import Scored, Studied, record
+from service.lab.training.scoring import SHIFTS, answers
+from service.serving.engines import Network
+from service.serving.host import available_cores
+from service.store.card import HEAD_NAME, Card, Decode, Input, Resize, Training
+from service.store.layout import MODEL, Store
+from service.store.publish import check_writable, publish_version
+
+USUAL = Input(height=224, width=224, decode="exact", resize="bilinear", preprocessing="caffe")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line said; None where it said nothing."""
+
+    heads: tuple[HeadSpec, ...]
+    weights: str = "imagenet"
+    seeds: int = 3
+    size: int | None = None
+    decode: Decode | None = None
+    resize: Resize | None = None
+    sizes: tuple[int, ...] = ()
+    fine_tune: int = 0
+    cache_gb: float = 20
+    use_cache: bool = True
+
+
+def train(store: Store, folder: Path, wishes: Wishes) -> list[Card]:
+    """Trains and publishes each head. Raises CommandError, with no head published."""
+    _check_names(wishes)
+    data = photographs.read(folder)
+    check_writable(store.root)
+    for note in data.notes:
+        say(note)
+    spec = _input(store, wishes)
+    source = sources.source(wishes.weights, store, spec, data.splits[TRAIN])
+    spec = spec.model_copy(update={"preprocessing": source.known.preprocessing})
+    for head in wishes.heads:
+        _check_window(head, source.known.feature_shape)
+    if wishes.fine_tune:
+        last_stages(source.cut.backbone, wishes.fine_tune)
+    decoded = Decoded(spec, available_cores())
+    with _cache(store, wishes, source.known, spec) as cache:
+        started = time.monotonic()
+        data = _extract(cache, source, decoded, data)
+        features_seconds = time.monotonic() - started
+        studied = _fit(cache, data, wishes)
+    tuned = _tune(source, decoded, data, studied, wishes.fine_tune)
+    scored = _score(source.network, decoded, data, studied)
+    if tuned:
+        scored += _score(lambda pixels: pixels, decoded, data, tuned)
+    studied += tuned
+    data = data.without(decoded.broken)
+    for one, reason in decoded.broken.items():
+        say(f"Not used: {one.path}: {reason}")
+    trainings = [
+        record(data, source.name, features_seconds, *both) for both in zip(studied, scored, strict=True)
+    ]
+    fitted = [one.fitted for one in studied]
+    return _publish(store, source, spec, data.labels, list(zip(fitted, trainings, strict=True)))
+
+
+def _input(store: Store, wishes: Wishes) -> Input:
+    """What was said; of the rest, that of the head whose backbone is taken, or the usual."""
+    usual = USUAL
+    if wishes.weights in store.heads():
+        usual = store.card(wishes.weights, store.versions(wishes.weights)[0]).input
+    said = {
+        "height": wishes.size,
+        "width": wishes.size,
+        "decode": wishes.decode,
+        "resize": wishes.resize,
+    }
+    return usual.model_copy(update={name: value for name, value in said.items() if value is not None})
+
+
+def _check_names(wishes: Wishes) -> None:
+    """Also those that the fine-tuned heads will have."""
+    names = [head.name for head in wishes.heads]
+    if wishes.fine_tune:
+        names += [name + SUFFIX for name in names]
+    for name in names:
+        if names.count(name) > 1:
+            raise CommandError(f"Two heads are named {name}; give one another name: NAME=POOLING")
+        if not HEAD_NAME.fullmatch(name):
+            raise CommandError(f"{name} is too long for a head's name.")
+
+
+def _check_window(spec: HeadSpec, shape: tuple[int, int, int]) -> None:
+    spec.pooled(keras.Input(shape))
+    seen, there = spec.seen(shape[0]), shape[0] * shape[1]
+    if seen < there:
+        say(f"Head {spec.name} sees {seen} of the {there} positions of the map.")
+
+
+@contextlib.contextmanager
+def _cache(store: Store, wishes: Wishes, known: sources.Known, spec: Input) -> Iterator[FeatureCache]:
+    """The features on disk; in a folder that goes away where none are to be kept."""
+    key = hashlib.sha256(f"{known.digest} {spec.model_dump_json()}".encode()).hexdigest()
+    with contextlib.ExitStack() as stack:
+        root = store.cache / "features"
+        if not wishes.use_cache:
+            store.cache.mkdir(parents=True, exist_ok=True)
+            root = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=store.cache)))
+        yield FeatureCache(root, key, known.feature_shape, int(wishes.cache_gb * 1e9))
+
+
+def _extract(
+    cache: FeatureCache, source: sources.Source, decoded: Decoded, data: Photographs
+) -> Photographs:
+    """Features of what trains and validates are on disk afterwards; broken files are out."""
+    wanted = [*data.splits[TRAIN], *data.splits[VALIDATION]]
+    if todo := cache.missing(wanted):
+        cache.make_room(wanted)
+        steps = cache.extract(source.network, decoded, todo)
+        finish(steps, -(-len(todo) // BATCH), f"Extracting features of {len(todo)} pictures")
+    return data.without(decoded.broken)
+
+
+def _fit(cache: FeatureCache, data: Photographs, wishes: Wishes) -> list[Studied]:
+    """Every head with every seed, and with fewer pictures where that was asked for."""
+    seeds = range(wishes.seeds)
+    trainer = Trainer(cache, data.splits[TRAIN], data.splits[VALIDATION], len(data.labels), seeds)
+
+    def steps() -> Generator[None, None, list[Studied]]:
+        studied = []
+        for spec in wishes.heads:
+            fitted = yield from trainer.fit(spec)
+            fewer = {}
+            for size in wishes.sizes:
+                part = replace(trainer, train=_fewer(data.splits[TRAIN], size))
+                fewer[size] = yield from part.refit(spec, fitted.best)
+            studied.append(Studied(fitted, fewer))
+        return studied
+
+    per_head = trainer.trainings() + len(wishes.sizes) * len(seeds)
+    return finish(steps(), per_head * len(wishes.heads), f"Training {len(wishes.heads)} heads")
+
+
+def _fewer(ones: Sequence[Photograph], per_class: int) -> list[Photograph]:
+    """The first pictures of each class; the fewer are among the more."""
+    counts: Counter[int] = Counter()
+    chosen = []
+    for one in ones:
+        counts[one.label] += 1
+        if counts[one.label] <= per_class:
+            chosen.append(one)
+    return chosen
+
+
+def _tune(
+    source: sources.Source,
+    decoded: Decoded,
+    data: Photographs,
+    studied: Sequence[Studied],
+    stages: int,
+) -> list[Studied]:
+    """The heads once more, with the last stages of the backbone trained along; none for no stages."""
+    if not stages:
+        return []
+    tuner = Tuner(source.cut.backbone, decoded, data.splits[TRAIN], data.splits[VALIDATION], stages)
+
+    def steps() -> Generator[None, None, list[Studied]]:
+        tuned = []
+        for one in studied:
+            tuned.append(Studied((yield from tuner.tune(one.fitted)), {}))
+        return tuned
+
+    epochs = EPOCHS * sum(len(one.fitted.fits) for one in studied)
+    return finish(steps(), epochs, f"Fine-tuning {len(studied)} heads, epochs")
+
+
+def _score(
+    network: Network, decoded: Decoded, data: Photographs, studied: Sequence[Studied]
+) -> list[Scored]:
+    """The one time that the test split is looked at; `network` makes of pixels what the models take."""
+    test = data.splits[TEST]
+    models = [[fit.model for fit in one.fits()] for one in studied]
+    best = [one.fitted.best.model for one in studied]
+
+    def steps() -> Generator[None, None, list[Scored]]:
+        plain = yield from answers(network, decoded, test, list(chain(*models)))
+        moved = []
+        for shift in SHIFTS:
+            moved.append((yield from answers(network, decoded, test, best, shift)))
+        rows = iter(plain.probabilities)
+        return [
+            Scored(
+                truth=plain.truth,
+                by_fit=[next(rows) for _ in mine],
+                shifted={shift: one.probabilities[at] for shift, one in zip(SHIFTS, moved, strict=True)},
+            )
+            for at, mine in enumerate(models)
+        ]
+
+    batches = -(-len(test) // BATCH)
+    return finish(steps(), (1 + len(SHIFTS)) * batches, f"Scoring {len(test)} test pictures")
+
+
+def _publish(
+    store: Store,
+    source: sources.Source,
+    spec: Input,
+    labels: tuple[str, ...],
+    heads: Sequence[tuple[Fitted, Training]],
+) -> list[Card]:
+    """All heads are prepared first, and then appear one right after the other."""
+    with contextlib.ExitStack() as stack:
+        ready = []
+        for fitted, training in heads:
+            say(f"Publishing {fitted.spec.name} ...")
+            description = Description(
+                head=fitted.spec.name,
+                labels=labels,
+                size=(spec.height, spec.width),
+                origin="trained",
+                decode=spec.decode,
+                resize=spec.resize,
+                preprocessing=None if fitted.tuned_stages else spec.preprocessing,  # inside it
+                training=training,
+            )
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / MODEL
+                _whole(source, fitted).save(file)
+                ready.append(stack.enter_context(prepared(store, file, description)))
+        return [publish_version(store, folder, card) for folder, card in ready]
+
+
+def _whole(source: sources.Source, fitted: Fitted) -> keras.Model:
+    """Pictures -> probabilities: of a head alone, behind its backbone."""
+    head = fitted.best.model
+    if fitted.tuned_stages:
+        return head
+    bare = source.cut.bare
+    return keras.Model(bare.inputs[0], head(bare.outputs[0]))

@@ -1,0 +1,74 @@
+"""Heads behind two backbones, on the same held-out pictures: what replacing one changes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.console import say, track
+from service.lab.data.features import BATCH, Decoded
+from service.lab.data.photographs import TEST, Photograph, Photographs
+from service.serving.engines import Network
+from service.store.card import Card
+
+Classes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A head, and its top-1 classes on held-out pictures behind a backbone and its replacement."""
+
+    card: Card
+    network: Network
+    truth: Sequence[str]
+    before: Classes
+    after: Classes
+
+    def right(self, guesses: Classes) -> int:
+        """How many are right, by name: two of ImageNet's classes may have the same."""
+        names = [self.card.labels[guess] for guess in guesses]
+        return sum(name == label for name, label in zip(names, self.truth, strict=True))
+
+    def drop(self) -> float:
+        """By how many points accuracy falls."""
+        return 100 * (self.right(self.before) - self.right(self.after)) / len(self.truth)
+
+
+def compare(
+    cards: Sequence[Card],
+    heads: Sequence[Network],
+    backbones: Sequence[Network],
+    decoded: Decoded,
+    found: Photographs,
+) -> list[Trial]:
+    """Every head behind both backbones, on all held-out pictures that can be read."""
+    truth: list[str] = []
+    guesses: list[list[list[int]]] = [[[] for _ in backbones] for _ in heads]
+    for ones, pixels in read(decoded, found.splits[TEST], "Comparing int8 with float32"):
+        truth += [found.labels[one.label] for one in ones]
+        for at, backbone in enumerate(backbones):
+            features = backbone(pixels)
+            for of_head, head in zip(guesses, heads, strict=True):
+                of_head[at] += head(features).argmax(axis=1).tolist()
+    return [
+        Trial(card, head, truth, *(np.array(of_backbone, np.int64) for of_backbone in of_head))
+        for card, head, of_head in zip(cards, heads, guesses, strict=True)
+    ]
+
+
+def read(
+    decoded: Decoded, ones: Sequence[Photograph], doing: str
+) -> Iterator[tuple[list[Photograph], NDArray[np.uint8]]]:
+    """Pixels of the photographs in batches, with a bar."""
+    return track(decoded.batches(ones), ceil(len(ones) / BATCH), doing)
+
+
+def usable(found: Photographs, decoded: Decoded) -> Photographs:
+    """The photographs less those found broken by now, which are told once. Raises CommandError."""
+    for one, reason in decoded.broken.items():
+        say(f"{one.path} is not used: {reason}")
+    kept = found.without(decoded.broken)
+    decoded.broken.clear()
+    return kept

@@ -1,0 +1,1 @@
+"""What made an answer: evidence at each position, and what moving the picture does."""

@@ -1,0 +1,60 @@
+"""What each position of the feature map adds to the logit of a class.
+
+A head of dense layers, ReLU and pooling is piecewise linear: at a given map f its logit is exactly
+sum over positions and channels of w(i,j,c) f(i,j,c), and a constant that biases alone make up. Summed
+over channels this is the evidence map. For one dense layer after global average pooling it is the
+class activation map of Zhou et al. 2016 (arXiv:1512.04150), divided by the number of positions. That
+a Flatten head has one as well, with weights of its own at each position, goes beyond that paper; for
+ReLU layers it is gradient times input, with the biases' part as in FullGrad (Srinivas and Fleuret
+2019, arXiv:1905.00780).
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import CannotExplain
+from service.serving.batcher import Trace
+from service.serving.explain.layers import Layer
+from service.store.card import Output
+
+TOLERANCE = 1e-4  # of the sum, relative to a logit larger than 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """For the class `index`: `grid` (height, width) and `constant` sum to the engine's `logit`."""
+
+    index: int
+    grid: NDArray[np.float64]
+    constant: float
+    logit: float
+
+
+def explain(layers: Sequence[Layer], trace: Trace, output: Output, index: int) -> Evidence:
+    """The evidence for the class `index` in one image.
+
+    Where one sigmoid tells two classes apart, the logit of the first is minus that of the second. Raises
+    CannotExplain when the map does not add up.
+    """
+    unit, sign = (0, 2 * index - 1) if output.to_probabilities == "complement" else (index, 1)
+    weights = np.zeros(trace.logits.shape, np.float32)
+    weights[unit] = sign
+    inputs = itertools.accumulate(layers[:-1], lambda x, layer: layer.forward(x), initial=trace.features)
+    constant = 0.0
+    for layer, x in reversed(list(zip(layers, inputs, strict=True))):
+        constant += layer.constant(weights)
+        weights = layer.pull(weights, x)
+    grid = np.multiply(weights, trace.features, dtype=np.float64).sum(axis=-1)
+    evidence = Evidence(index, grid, constant, sign * float(trace.logits[unit]))
+    if not _residual(evidence) <= TOLERANCE:
+        raise CannotExplain("its evidence does not add up to its logit.")
+    return evidence
+
+
+def _residual(evidence: Evidence) -> float:
+    missing = float(evidence.grid.sum()) + evidence.constant - evidence.logit
+    return abs(missing) / max(1.0, abs(evidence.logit))

@@ -1,0 +1,246 @@
+"""Evidence maps of heads of every kind, on both engines, against gradients by Keras."""
+
+import keras_models
+
+# isort: split
+
+import keras
+import numpy as np
+import openvino as ov
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import CannotExplain
+from service.lab.models.compile import to_openvino
+from service.lab.models.split import split
+from service.serving.batcher import Trace
+from service.serving.engines.keras import KerasEngine
+from service.serving.engines.openvino import OpenVinoEngine
+from service.serving.explain.evidence import explain
+from service.store.card import Output
+
+L = keras.layers
+SHAPE = (5, 4, 6)
+CLASSES = 3
+SOFTMAX = Output(activation="softmax", to_probabilities="identity")
+ENGINES = ("openvino", "keras")
+CLOSE = 1e-4
+BIASES = ("bias", "beta", "moving_mean")
+SCALES = ("gamma", "moving_variance")
+
+POOLINGS = {
+    "gap": [L.GlobalAveragePooling2D],
+    "gmp": [L.GlobalMaxPooling2D],
+    "flatten": [L.Flatten],
+    "average 1": [lambda: L.AveragePooling2D(1, 1), L.Flatten],
+    "average 2 stride 1": [lambda: L.AveragePooling2D(2, 1), L.Flatten],
+    "average 2x3 stride 2 same": [lambda: L.AveragePooling2D((2, 3), 2, "same"), L.Flatten],
+    "average 3 same, then gap": [lambda: L.AveragePooling2D(3, 2, "same"), L.GlobalAveragePooling2D],
+    "max 2 stride 1": [lambda: L.MaxPooling2D(2, 1), L.Flatten],
+    "max 4 stride 3 same": [lambda: L.MaxPooling2D(4, 3, "same"), L.Flatten],
+    "normalized, then max": [L.BatchNormalization, lambda: L.MaxPooling2D(3, 1), L.Flatten],
+}
+HIDDEN = {
+    "relu": [lambda: L.Dense(7, "relu")],
+    "linear, no bias": [lambda: L.Dense(5, use_bias=False)],
+    "leaky function": [lambda: L.Dense(6, "leaky_relu")],
+    "leaky layer": [lambda: L.Dense(4), lambda: L.LeakyReLU(0.1)],
+    "leaky layer as activation": [lambda: L.Dense(4, activation=L.LeakyReLU(0.1))],
+    "parametric": [lambda: L.Dense(6), lambda: L.PReLU(alpha_initializer="normal")],
+    "normalized": [lambda: L.Dense(5, use_bias=False), L.BatchNormalization, L.ReLU],
+    "normalized, plain": [lambda: L.BatchNormalization(scale=False, center=False)],
+    "dropped": [lambda: L.Dropout(0.5), lambda: L.GaussianNoise(0.1)],
+    "activation layer": [lambda: L.Dense(9), lambda: L.Activation("relu")],
+}
+
+
+class Head:
+    """A head of these layers with weights from a seed, and the same without its softmax."""
+
+    def __init__(self, pooling, hidden, seed):
+        keras.utils.set_random_seed(seed)
+        layers = [make() for name in (pooling, *hidden) for make in (POOLINGS | HIDDEN)[name]]
+        self.logits = keras.Sequential([keras.Input(SHAPE), *layers, L.Dense(CLASSES)])
+        rng = np.random.default_rng(seed)
+        for weights in self.logits.variables:
+            if weights.name in BIASES:
+                weights.assign(rng.normal(size=weights.shape))
+            elif weights.name in SCALES:
+                weights.assign(rng.uniform(0.5, 1.5, weights.shape))
+        features = self.logits.inputs[0]
+        self.model = keras.Model(features, L.Softmax()(self.logits.outputs[0]))
+
+    def opened(self, engine, folder):
+        return opened(self.model, engine, folder)
+
+    def by_gradients(self, features, index):
+        """The map and its constant: gradients times features, and times what Keras calls biases."""
+        batch = tf.constant(features[np.newaxis])
+        biases = [v for v in self.logits.variables if v.name in BIASES]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([batch, *(bias.value for bias in biases)])
+            logit = self.logits(batch, training=False)[0, index]
+        grid, *slopes = tape.gradient(logit, [batch, *(bias.value for bias in biases)])
+        constant = sum(np.sum(slope * bias) for slope, bias in zip(slopes, biases, strict=True))
+        return (grid[0] * features).numpy().sum(axis=-1), float(constant), float(logit)
+
+
+def opened(model, engine, folder):
+    """A head's network on an engine, by way of its compiled files."""
+    if engine == "keras":
+        model.save(folder / "network.keras")
+        return KerasEngine(1).open_head(folder)
+    ov.save_model(to_openvino(model), folder / "network.xml", compress_to_fp16=False)
+    return OpenVinoEngine(1).open_head(folder)
+
+
+def features(seed):
+    """As a backbone's last ReLU leaves them: many are zero."""
+    return np.maximum(np.random.default_rng(seed).normal(size=SHAPE), 0).astype(np.float32)
+
+
+def traced(network, *maps):
+    """A trace of each map, all computed in one batch."""
+    network(np.stack(maps))
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    return [Trace(pixels, one, row.copy()) for one, row in zip(maps, network.logits(), strict=True)]
+
+
+def check_adds_up(evidence):
+    missing = evidence.grid.sum() + evidence.constant - evidence.logit
+    assert abs(missing) <= CLOSE * max(1, abs(evidence.logit))
+
+
+def check(head, network, one, index):
+    """Against Keras: the grid, the constant and the logit, each."""
+    evidence = explain(network.layers, one, SOFTMAX, index)
+    grid, constant, logit = head.by_gradients(one.features, index)
+    check_adds_up(evidence)
+    np.testing.assert_allclose(evidence.grid, grid, rtol=CLOSE, atol=CLOSE)
+    assert evidence.constant == pytest.approx(constant, rel=CLOSE, abs=CLOSE)
+    assert evidence.logit == pytest.approx(logit, rel=CLOSE, abs=CLOSE)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    pooling=st.sampled_from(sorted(POOLINGS)),
+    hidden=st.lists(st.sampled_from(sorted(HIDDEN)), max_size=3),
+    engine=st.sampled_from(ENGINES),
+    seed=st.integers(0, 2**31 - 1),
+    index=st.integers(0, CLASSES - 1),
+)
+def test_the_map_of_any_head_is_keras_gradient_times_input(
+    pooling, hidden, engine, seed, index, tmp_path_factory
+):
+    head = Head(pooling, hidden, seed)
+    network = head.opened(engine, tmp_path_factory.mktemp("head"))
+    for one in traced(network, features(seed), features(seed + 1)):
+        check(head, network, one, index)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", [*POOLINGS, *HIDDEN])
+def test_each_pooling_and_each_layer_is_explained(kind, engine, tmp_path):
+    pooling, hidden = (kind, []) if kind in POOLINGS else ("gap", [kind])
+    head = Head(pooling, hidden, seed=3)
+    network = head.opened(engine, tmp_path)
+    check(head, network, traced(network, features(5))[0], 1)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (lambda: L.Dense(4, "gelu"), "is not piecewise linear|joins 2 branches"),
+        (lambda: L.Dense(4, "tanh"), "is not piecewise linear"),
+        (L.ELU, "is not piecewise linear"),
+        (lambda: L.ReLU(max_value=6), "not piecewise linear|maximum"),
+        (lambda: L.Dense(4, "sigmoid"), "is not piecewise linear"),
+        (lambda: L.Dense(4, "softmax"), "is not piecewise linear"),
+    ],
+)
+def test_what_is_not_piecewise_linear_is_not_explained(layer, reason, engine, tmp_path):
+    features = keras.Input(SHAPE)
+    ending = (L.GlobalAveragePooling2D(), layer(), L.Dense(CLASSES, activation="softmax"))
+    network = opened(keras.Model(features, keras_models.chained(features, *ending)), engine, tmp_path)
+    with pytest.raises(CannotExplain, match=rf"^This head cannot be explained exactly: it.*({reason})"):
+        _ = network.layers
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_head_that_ends_in_no_softmax_is_not_explained(engine, tmp_path):
+    features = keras.Input(SHAPE)
+    network = opened(keras.Model(features, L.Dense(2)(L.Flatten()(features))), engine, tmp_path)
+    assert network(np.zeros((2, *SHAPE), np.float32)).shape == (2, 2)
+    with pytest.raises(CannotExplain, match="ends in neither softmax nor sigmoid"):
+        _ = network.layers
+
+
+ENDINGS = {
+    "logits": lambda: [L.Dense(CLASSES, bias_initializer="normal")],
+    "softmax inside": lambda: [L.Dense(CLASSES, activation="softmax", bias_initializer="normal")],
+    "normalized logits": lambda: [L.Dense(CLASSES), L.BatchNormalization(), L.Activation("softmax")],
+    "one sigmoid": lambda: [L.Dense(1, activation="sigmoid", bias_initializer="normal")],
+    "sigmoid apart": lambda: [L.Dense(1, bias_initializer="normal"), L.Activation("sigmoid")],
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("pooling", [L.GlobalAveragePooling2D, L.Flatten])
+def test_heads_cut_from_saved_models_are_explained_however_they_end(pooling, ending, engine, tmp_path):
+    base = keras_models.small_backbone()
+    layers = (pooling(), L.Dense(8, "relu"), *ENDINGS[ending]())
+    whole = keras.Model(base.inputs[0], keras_models.chained(base.output, *layers))
+    parts = split(whole, (keras_models.SIDE, keras_models.SIDE), None)
+    features = parts.backbone(keras_models.pixels(1)).numpy()
+    network = opened(parts.head, engine, tmp_path)
+    probabilities = network(features)[0]
+    (one,) = traced(network, features[0])
+    maps = [explain(network.layers, one, parts.output, index) for index in range(parts.classes)]
+    for evidence in maps:
+        assert evidence.grid.shape == features.shape[1:3]
+        check_adds_up(evidence)
+    odds = (
+        maps[0].logit - maps[1].logit if parts.output.to_probabilities != "complement" else maps[0].logit
+    )
+    assert odds == pytest.approx(np.log(probabilities[0] / probabilities[1]), abs=1e-3)
+
+
+def test_a_sigmoid_speaks_for_one_class_as_it_speaks_against_the_other(tmp_path):
+    features = keras.Input(SHAPE)
+    head = keras.Model(features, L.Dense(1, activation="sigmoid")(L.Flatten()(features)))
+    network = opened(head, "openvino", tmp_path)
+    network(np.ones((1, *SHAPE), np.float32))
+    one = Trace(np.zeros((8, 8, 3), np.uint8), np.ones(SHAPE, np.float32), network.logits()[0].copy())
+    output = Output(activation="sigmoid", to_probabilities="complement")
+    against, towards = (explain(network.layers, one, output, index) for index in (0, 1))
+    np.testing.assert_array_equal(against.grid, -towards.grid)
+    assert against.logit == -towards.logit == -float(network.logits()[0, 0])
+
+
+def test_a_logit_that_the_map_does_not_make_is_refused(tmp_path):
+    network = Head("gap", [], seed=1).opened("openvino", tmp_path)
+    (one,) = traced(network, features(1))
+    assert explain(network.layers, one, SOFTMAX, 0)
+    other = Trace(one.pixels, one.features, one.logits + 2e-4 * np.maximum(1, np.abs(one.logits)))
+    with pytest.raises(CannotExplain, match="does not add up"):
+        explain(network.layers, other, SOFTMAX, 0)
+
+
+def test_flatten_with_the_weights_of_gap_repeated_has_the_map_of_gap(tmp_path):
+    """GAP is Flatten with tied weights: 20 positions here, each with a twentieth of the weights."""
+    gap = Head("gap", [], seed=4)
+    flatten = Head("flatten", [], seed=5)
+    kernel, bias = gap.logits.layers[-1].get_weights()
+    flatten.logits.layers[-1].set_weights([np.tile(kernel / 20, (20, 1)), bias])
+    grids = []
+    for name, head in (("gap", gap), ("flatten", flatten)):
+        (tmp_path / name).mkdir()
+        network = head.opened("openvino", tmp_path / name)
+        (one,) = traced(network, features(6))
+        grids.append(explain(network.layers, one, SOFTMAX, 2).grid)
+    by_hand = features(6) @ kernel[:, 2] / 20  # class activation mapping
+    np.testing.assert_allclose(grids, [by_hand, by_hand], rtol=1e-4, atol=1e-6)
