@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from process import in_child, initialised
 
 from service.store.layout import BENCHMARK, Store
 
@@ -18,19 +19,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; ch
 @pytest.fixture(scope="session")
 def small_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """`gap` and `flatten` on one backbone at 64x64, 5 classes, by way of `import`."""
-    from keras_models import LABELS, classifier, keras, save
-
-    from service.lab.models.importing import Wishes, import_model
-
     folder = tmp_path_factory.mktemp("small")
-    store = Store(folder / "store", folder / "cache")
-    store.root.mkdir()
-    (folder / "labels.txt").write_text("\n".join(LABELS))
-    poolings = {"gap": keras.layers.GlobalAveragePooling2D(), "flatten": keras.layers.Flatten()}
-    for head, pooling in poolings.items():
-        file = save(classifier(pooling), folder, head)
-        import_model(store, file, Wishes(head=head, labels=folder / "labels.txt", resize="bilinear"))
-    return store
+    in_child(f"import keras_models; keras_models.import_small({str(folder)!r})")
+    return Store(folder / "store", folder / "cache")
 
 
 @pytest.fixture
@@ -48,9 +39,4 @@ def copied(tmp_path: Path) -> Callable[[Store], Store]:
 @pytest.fixture(scope="session")
 def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """What `make run` builds where ImageNet's weights cannot be had."""
-    from service.lab.init import fill
-
-    folder = tmp_path_factory.mktemp("demo")
-    store = Store(folder / "model_store", folder / "cache")
-    fill(store, "demo")
-    return store
+    return initialised(tmp_path_factory.mktemp("demo"), "demo")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from waiting import PATIENCE_S
 
 from service.errors import CannotExplain
 from service.serving.explain.layers import Dense, Reshaped
@@ -31,7 +32,6 @@ SIDE = 8
 LABELS = ("red", "green", "blue")
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 INPUT = Input(height=SIDE, width=SIDE, decode="exact", resize="bilinear", preprocessing="none")
-PATIENCE_S = 10  # what a test waits for an event that must come
 
 
 class FakeNetwork:

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 
 import service.lab  # noqa: F401 (quiet TensorFlow)
+from service.lab.models.importing import Wishes, import_model
+from service.store.layout import Store
 
 SIDE = 64
 CLASSES = 5
@@ -51,6 +53,18 @@ def save(model: keras.Model, folder: Path, name: str = "model") -> Path:
     path = folder / f"{name}.keras"
     model.save(path)
     return path
+
+
+def import_small(place: str) -> None:
+    """`gap` and `flatten` on one backbone, imported into a new store in that folder."""
+    folder = Path(place)
+    store = Store(folder / "store", folder / "cache")
+    store.root.mkdir()
+    (folder / "labels.txt").write_text("\n".join(LABELS))
+    poolings = {"gap": keras.layers.GlobalAveragePooling2D(), "flatten": keras.layers.Flatten()}
+    for head, pooling in poolings.items():
+        file = save(classifier(pooling), folder, head)
+        import_model(store, file, Wishes(head=head, labels=folder / "labels.txt", resize="bilinear"))
 
 
 @cache

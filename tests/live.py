@@ -2,14 +2,12 @@
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
-
-DEADLINE_S = 20
+from waiting import PATIENCE_S, wait_until
 
 
 @contextmanager
@@ -24,13 +22,5 @@ def running(app: FastAPI) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(DEADLINE_S)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive(), "the server did not stop"
-
-
-def wait_until(condition, seconds=DEADLINE_S, every_s=0.005) -> None:
-    """Polls until `condition()` holds; fails after `seconds`."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(every_s)

@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from live import wait_until
+from waiting import wait_until
+
+from service.store.layout import Store
 
 SERVE = (sys.executable, "-m", "service", "serve", "--port", "0")
 READY_S = 120
+END_S = 600
 STOP_S = 30
 
 
@@ -41,9 +44,24 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=READY_S,
+        timeout=END_S,
         check=False,
     )
+
+
+def in_child(code: str) -> None:
+    """Runs code that needs TensorFlow, which with oneDNN keeps the memory that it frees."""
+    modules = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", code], env=os.environ | modules, timeout=END_S, check=True)
+
+
+def initialised(folder: Path, weights: str) -> Store:
+    """What `init --weights` makes, in a child for the same reason."""
+    store = Store(folder / "model_store", folder / "cache")
+    places = ("--store-dir", str(store.root))
+    done = run("init", "--weights", weights, *places, RESNET_HEADS_CACHE_DIR=str(store.cache))
+    assert done.returncode == 0, done.stderr
+    return store
 
 
 def resident_mb(server: Server) -> float:
@@ -77,10 +95,14 @@ def serving(store, *flags: str, command=None, **environment: str) -> Iterator[Se
         process.stderr.close()
 
 
-def free_port() -> int:
-    """One that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that refuses connections, and that nobody gets who does not ask for it by its number."""
+    with socket.socket() as holder:
+        # where both have set this, a server may listen on a port that another is bound to
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 def _read(server: Server) -> None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from live import wait_until
+from waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

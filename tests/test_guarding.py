@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from process import reserved_port
 
 ROOT = Path(__file__).parents[1]
 UV = Path(sys.executable).with_name("uv")
@@ -100,9 +100,8 @@ def test_a_vulnerable_version_is_named(lock):
 
 
 def test_where_no_service_answers_it_says_that_nothing_was_checked(lock):
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    done = command("audit", lock, OSV_URL=f"http://127.0.0.1:{port}")
+    with reserved_port() as port:
+        done = command("audit", lock, OSV_URL=f"http://127.0.0.1:{port}")
     assert done.returncode == 3
     assert "NOTHING WAS CHECKED" in done.stderr
     assert done.stdout == ""

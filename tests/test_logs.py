@@ -9,7 +9,8 @@ from datetime import datetime
 import httpx
 import pytest
 from fakes import BrokenHead, fake_heads, head, picture
-from live import running, wait_until
+from live import running
+from waiting import wait_until
 
 from service import logs
 from service.app import create_app

@@ -2,13 +2,12 @@
 
 import shutil
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from live import wait_until
 from process import serving
+from waiting import wait_until
 
 from service.store.layout import MODEL, Store
 from service.store.publish import publish_version, staged
@@ -65,7 +64,8 @@ class Clients:
     def meet(self, version):
         """Waits until an answer is of that version, and a few more have come."""
         wait_until(lambda: any(one == version for one, _ in self.answers))
-        time.sleep(0.3)
+        seen = len(self.answers)
+        wait_until(lambda: len(self.answers) > seen + 2 * CLIENTS)
 
 
 def check(clients, card_of):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from process import run, serving
+from waiting import wait_until
 
 HERE = Path(__file__).parent
 
@@ -92,7 +93,8 @@ def test_serving_with_openvino_never_imports_tensorflow(small_store):
     code = f"""
 import sys, httpx
 sys.path.insert(0, {str(HERE)!r})
-from live import running, wait_until
+from live import running
+from waiting import wait_until
 from fakes import picture
 from service.app import create_app
 from service.settings import Settings
@@ -123,9 +125,8 @@ def test_a_signal_ends_it_cleanly(small_store, number):
 
 def test_it_says_where_it_is_and_what_to_try(small_store):
     with serving(small_store) as server:
-        said = "".join(server.lines)
-    assert f"Serving flatten, gap on {server.url}" in said
-    assert "Try: curl" in said
+        wait_until(lambda: any("Try: curl" in line for line in server.lines))
+    assert f"Serving flatten, gap on {server.url}\n" in server.lines
     assert server.url.startswith("http://127.0.0.1:")
 
 

@@ -116,17 +116,17 @@ class Batcher:
         self._stop_s = stop_s
         self._queues: OrderedDict[LoadedBackbone, list[Job]] = OrderedDict()
         self._changed = threading.Condition()
-        self._is_closed = False
+        self.is_closed = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def has_ended(self) -> bool:
         """Whether the thread is gone although nobody closed it: then nothing is answered any more."""
-        return self._thread.ident is not None and not self._thread.is_alive() and not self._is_closed
+        return self._thread.ident is not None and not self._thread.is_alive() and not self.is_closed
 
     def put(self, job: Job) -> None:
         """Queues an admitted job whose pixels are there."""
         with self._changed:
-            if self._is_closed:
+            if self.is_closed:
                 job.fail(NotReady(STOPPING))
                 return
             queue = self._queues.setdefault(job.backbone, [])
@@ -141,7 +141,7 @@ class Batcher:
         A thread that hangs is left at that after STOP_S: it ends with the process.
         """
         with self._changed:
-            self._is_closed = True
+            self.is_closed = True
             self._changed.notify()
         if self._thread.ident is not None:
             self._thread.join(self._stop_s)
@@ -150,7 +150,7 @@ class Batcher:
         self.capacity.close()
 
     def _run(self) -> None:
-        while not self._is_closed:
+        while not self.is_closed:
             batch: list[Job] = []
             try:
                 batch = self._take()
@@ -164,8 +164,8 @@ class Batcher:
     def _take(self) -> list[Job]:
         """The next batch, all of one backbone; empty when closed, or its jobs are no longer wanted."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._queues)
-            if self._is_closed:
+            self._changed.wait_for(lambda: self.is_closed or self._queues)
+            if self.is_closed:
                 return []
             backbone, queue = self._queues.popitem(last=False)
             wanted = [job for job in queue if job.is_wanted()]

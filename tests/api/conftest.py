@@ -7,7 +7,8 @@ from contextlib import ExitStack
 import httpx
 import pytest
 from fakes import fake_heads
-from live import running, wait_until
+from live import running
+from waiting import wait_until
 
 from service.app import create_app
 from service.settings import Settings
@@ -17,12 +18,16 @@ Connect = Callable[..., httpx.Client]
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Starts a server with these settings on these heads, and returns a client once they are loaded."""
+    """Starts a server with these settings on these heads, and returns a client once they are loaded.
+
+    `measuring` is the command of its benchmark's children.
+    """
     with ExitStack() as stack:
 
-        def start(heads=None, wait=True, **settings) -> httpx.Client:
+        def start(heads=None, wait=True, measuring=None, **settings) -> httpx.Client:
             heads = heads or fake_heads()
             app = create_app(Settings(**settings), heads_=heads)
+            app.state.room.bench.command = measuring or app.state.room.bench.command
             url = stack.enter_context(running(app))
             client = stack.enter_context(httpx.Client(base_url=url, timeout=20))
             client.event_hooks["response"].append(lambda response: check_documented(app, response))

@@ -13,8 +13,8 @@ from contextlib import ExitStack
 
 import pytest
 from fakes import HeldBackbone, backbone, fake_heads, head, picture
-from live import wait_until
 from starlette.requests import Request
+from waiting import wait_until
 
 from service.api.body import WINDOW_S, read_body
 from service.api.guards import Limits

@@ -3,8 +3,9 @@ import threading
 import httpx
 import pytest
 from fakes import BrokenHead, backbone, fake_heads, head, picture
-from live import running, wait_until
+from live import running
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import wait_until
 
 import service
 from service.app import create_app

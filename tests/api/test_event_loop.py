@@ -12,7 +12,8 @@ import httpx
 import numpy as np
 import pytest
 from fakes import PATIENCE_S, FakeHead, backbone, fake_heads, head, picture
-from live import running, wait_until
+from live import running
+from waiting import wait_until
 
 from service.app import create_app
 from service.serving.explain.layers import Dense, Reshaped

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from fakes import HeldBackbone, backbone, fake_heads, head, picture
-from live import running, wait_until
+from live import running
+from waiting import wait_until
 
 from service.app import create_app
 from service.settings import Settings

@@ -14,7 +14,7 @@ from bench.measure import load as closed_loop
 from fleet.load import Load, latencies_s, load
 from fleet.overload import LARGE, TIMES, mixed, overload, returning, share
 from fleet.replicas import proxied, replicas
-from live import wait_until
+from waiting import wait_until
 
 from service.console import track
 from service.store.layout import MODEL, Store

@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 import httpx
 import numpy as np
-from live import wait_until
 from process import serving
+from waiting import wait_until
 
 from service.serving.engines import open_engine
 from service.serving.host import available_cores

@@ -5,6 +5,7 @@ import threading
 import pytest
 from children import FAKE, python
 from fakes import card, publish, publish_network, quantization
+from waiting import PATIENCE_S, wait_until
 
 from service.benchmark.bench import Bench
 from service.benchmark.children import Children
@@ -24,8 +25,7 @@ from service.store.card import Structure
 from service.store.layout import Store
 from service.store.publish import publish_report
 
-PLAN = Plan(seconds=1, batch_sizes=[1, 4])
-LONGER = Plan(seconds=2, batch_sizes=[1, 4])
+PLAN = Plan(seconds=2, batch_sizes=[1, 4])
 
 
 def fill(folder):
@@ -74,7 +74,7 @@ def test_a_report_holds_what_the_children_said(report):
     assert (four.batch_size, four.first_call_ms) == (4, 27)
     assert four.images_per_s == pytest.approx(4000 / 6)
     assert report.requests_meanwhile is None
-    assert report.seconds < PLAN.seconds + 1
+    assert report.seconds < 2 * PLAN.seconds
 
 
 def test_it_tells_what_it_is_about_to_do(bench):
@@ -122,7 +122,7 @@ def test_pairs_differ_in_the_head_or_in_the_engine():
 
 
 def test_each_batch_size_and_head_is_measured_once(bench):
-    report = measure(bench, Plan(seconds=1, batch_sizes=[4, 4], heads=["gap"]), ["gap"])
+    report = measure(bench, Plan(seconds=2, batch_sizes=[4, 4], heads=["gap"]), ["gap"])
     assert [row.batch_size for row in report.heads[0].latency] == [4]
     assert report.ratios == ()
 
@@ -171,7 +171,7 @@ def test_too_little_memory_is_refused_before_anything_starts(store):
 
 
 def test_one_run_at_a_time_and_a_stop_lets_the_next_begin(store):
-    bench = Bench(store, 1, command=python("import time; time.sleep(60)"))
+    bench = Bench(store, 1, command=python("input(); input()"))
     children, failures = Children(), []
 
     def run():
@@ -182,12 +182,11 @@ def test_one_run_at_a_time_and_a_stop_lets_the_next_begin(store):
 
     thread = threading.Thread(target=run)
     thread.start()
-    while not children._children:
-        pass
+    wait_until(lambda: children._children)
     with pytest.raises(BenchmarkRunning):
         measure(bench)
     children.stop()
-    thread.join(10)
+    thread.join(PATIENCE_S)
     assert failures
     bench.command = python(FAKE)
     assert measure(bench).heads
@@ -198,12 +197,10 @@ def test_a_round_that_time_cuts_off_is_not_counted(store):
     count = (
         "for number, line in enumerate(sys.stdin):\n    time.sleep(60 * (times == 3 and number == 3))"
     )
-    report = measure(
-        Bench(store, 1, command=python(FAKE.replace("for line in sys.stdin:", count))), LONGER
-    )
+    report = measure(Bench(store, 1, command=python(FAKE.replace("for line in sys.stdin:", count))))
     assert report.rounds == 1
     assert [row.n for head in report.heads for row in head.latency] == [3] * 4
-    assert report.seconds > 1.9
+    assert report.seconds > PLAN.seconds - 0.1
 
 
 @pytest.mark.parametrize(
@@ -276,19 +273,17 @@ def test_the_newest_good_version_of_each_head_is_measured(store):
 
 
 def test_a_real_run_is_plausible(small_store):
-    """Two heads of nearly equal cost, on a machine that may be busy."""
+    """Whatever runs beside it: no latency is too short for a ResNet50, nor all of them for the run."""
     bench = Bench(small_store, threads=2)
-    report = measure(bench, Plan(seconds=8, batch_sizes=[1, 4]))
+    report = measure(bench, Plan(seconds=15, batch_sizes=[1, 4]))
     assert Report.model_validate_json(report.model_dump_json()) == report
-    assert report.seconds < 9
+    rows = [row for head in report.heads for row in head.latency]
+    assert sum(row.n * row.mean_ms for row in rows) < 1e3 * report.seconds
+    for row in rows:
+        assert 0.5 < row.p50_ms <= row.p90_ms <= row.p95_ms <= row.p99_ms
     for head in report.heads:
-        one, four = head.latency
-        assert 0.5 < one.p50_ms < 2000
-        assert one.p50_ms <= one.p90_ms <= one.p95_ms <= one.p99_ms
-        assert one.p50_ms < four.p50_ms < 8 * one.p50_ms
         assert head.memory.weights_mb == pytest.approx(94.4, abs=0.2)
         assert head.memory.file_mb == pytest.approx(94.2, abs=0.5)
     for row in report.ratios:
-        low, high = (row.low, row.high) if row.low else (row.ratio, row.ratio)
-        assert low < 2
-        assert high > 0.5
+        assert row.ratio > 0
+        assert row.low is None or row.low <= row.ratio <= row.high

@@ -8,7 +8,7 @@ import time
 
 import children
 import pytest
-from live import wait_until
+from waiting import wait_until
 
 from service.benchmark.children import Children
 from service.benchmark.orders import Loaded, Order, Turn
@@ -35,9 +35,11 @@ def test_it_loads_and_takes_turns_as_long_as_told(start):
     loaded = ask(Order(do="load"), Loaded)
     assert loaded.load_ms > 0
     assert len(loaded.first_call_ms) == 2
+    began = time.monotonic()
     one = ask(Order(do="turn", batch_size=1, seconds=0.5), Turn).latencies_ms
+    assert time.monotonic() - began >= 0.5
     two = ask(Order(do="turn", batch_size=2, seconds=0), Turn).latencies_ms
-    assert 400 < sum(one) < 500 + 2 * max(one)
+    assert sum(one[:-1]) < 500, "the last has begun in time"
     assert len(two) == 1
 
 
@@ -62,7 +64,7 @@ def test_it_ends_with_its_stdin_whatever_it_is_doing(start):
     time.sleep(0.2)
     assert children.is_alive(child._process.pid)
     child._process.stdin.close()
-    assert child._process.wait(5) == 0
+    assert child._process.wait(SECONDS / 2) == 0
 
 
 def test_it_imports_what_serving_does_and_no_tensorflow():
@@ -80,4 +82,4 @@ def test_kill_9_of_the_parent_leaves_no_child(small_store):
         wait_until(lambda: len(children.of(parent.pid)) == 2, SECONDS)  # they take turns
         orphans = children.of(parent.pid)
         os.kill(parent.pid, signal.SIGKILL)
-        wait_until(lambda: children.are_gone(orphans), 5)
+        wait_until(lambda: children.are_gone(orphans))

@@ -3,6 +3,7 @@ import time
 
 import pytest
 from children import is_alive, python
+from waiting import PATIENCE_S
 
 from service.benchmark.children import Children
 from service.benchmark.orders import Order, Turn
@@ -11,10 +12,10 @@ from service.errors import BenchmarkFailed
 TURN = Order(do="turn", batch_size=1, seconds=0.1)
 
 
-def ask(code, seconds=10.0):
+def ask(code):
     with Children() as children:
         child = children.start("gap on openvino", python(code))
-        return child.ask(TURN, Turn, time.monotonic() + seconds)
+        return child.ask(TURN, Turn, time.monotonic() + PATIENCE_S)
 
 
 def test_an_order_gets_its_answer():
@@ -51,12 +52,10 @@ def test_a_process_that_dies_or_talks_rubbish_is_told_by_its_name(code, told):
 
 
 def test_a_process_that_hangs_is_given_up_in_time_and_ended():
-    started = time.monotonic()
     with Children() as children:
-        child = children.start("gap on openvino", python("import time; time.sleep(60)"))
+        child = children.start("gap on openvino", python("input(); input()"))
         with pytest.raises(TimeoutError, match="not measured in the time given"):
-            child.ask(TURN, Turn, started + 0.3)
-    assert time.monotonic() - started < 5
+            child.ask(TURN, Turn, time.monotonic() + 0.3)
     assert not is_alive(child._process.pid)
 
 
@@ -69,10 +68,10 @@ def test_a_process_that_says_no_more_and_goes_on_is_ended():
 
 def test_stopping_from_another_thread_wakes_whoever_waits():
     with Children() as children:
-        child = children.start("gap on openvino", python("import time; time.sleep(60)"))
+        child = children.start("gap on openvino", python("input(); input()"))
         threading.Timer(0.2, children.stop).start()
         with pytest.raises(BenchmarkFailed, match="ended"):
-            child.ask(TURN, Turn, time.monotonic() + 30)
+            child.ask(TURN, Turn, time.monotonic() + PATIENCE_S)
         with pytest.raises(BenchmarkFailed, match="stopped"):
             children.start("flatten on openvino", python("input()"))
 
@@ -80,10 +79,10 @@ def test_stopping_from_another_thread_wakes_whoever_waits():
 def test_waiting_costs_no_processor_time():
     with Children() as children:
         child = children.start("gap on openvino", python("import time; input(); time.sleep(1)"))
-        before = time.process_time()
+        before = time.thread_time()
         with pytest.raises(BenchmarkFailed):
-            child.ask(TURN, Turn, time.monotonic() + 30)
-        assert time.process_time() - before < 0.1
+            child.ask(TURN, Turn, time.monotonic() + PATIENCE_S)
+        assert time.thread_time() - before < 0.1
 
 
 def test_all_are_gone_when_the_block_ends_however_it_ends():

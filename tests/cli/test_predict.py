@@ -1,16 +1,16 @@
 """`resnet-heads predict`: against a real server on fake heads, and as a process."""
 
 import json
-import socket
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from fakes import BrokenHead, EchoHead, LinearHead, backbone, fake_heads, head, picture
 from fastapi import Request, Response
-from live import running, wait_until
-from process import run
+from live import running
+from process import reserved_port, run
 from scripted import Script, ok, status
+from waiting import wait_until
 
 from service.app import create_app
 from service.cli.predict import Asking, find, predict
@@ -196,10 +196,8 @@ def test_a_file_that_fails_while_it_is_read_is_told_and_the_others_are_answered(
 
 
 def test_no_server_is_unreachable(ask):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(Unreachable):
-        ask(url, "warm")
+    with reserved_port() as port, pytest.raises(Unreachable):
+        ask(f"http://127.0.0.1:{port}", "warm")
 
 
 def test_maps_lie_where_their_pictures_do(ask, serve, folder):

@@ -9,7 +9,8 @@ import threading
 import pytest
 from children import FAKE, python
 from fakes import fake_heads, picture, publish, publish_network
-from live import running, wait_until
+from live import running
+from waiting import PATIENCE_S, wait_until
 
 from service.api.schemas.results import Predicted
 from service.app import create_app
@@ -161,7 +162,7 @@ def measuring(tmp_path):
 def test_a_benchmark_tells_its_progress_and_returns_its_report(call, measuring):
     url, _ = measuring
     told = []
-    report = call(url, "measure", heads=["gap"], batch_sizes=[1], seconds=1, on_progress=told.append)
+    report = call(url, "measure", heads=["gap"], batch_sizes=[1], seconds=2, on_progress=told.append)
     assert isinstance(report, Report)
     assert [row.batch_size for row in report.heads[0].latency] == [1]
     assert told[0].doing == "gap on openvino: memory"
@@ -177,12 +178,12 @@ def test_a_call_that_is_cancelled_ends_the_run(measuring):
             measuring = asyncio.ensure_future(
                 client.measure(heads=["gap"], seconds=60, on_progress=lambda _: begun.set())
             )
-            await asyncio.wait_for(begun.wait(), 20)
+            await asyncio.wait_for(begun.wait(), PATIENCE_S)
             assert bench._running.locked()
             measuring.cancel()
 
     asyncio.run(cancel())
-    wait_until(lambda: not bench._running.locked(), 5)
+    wait_until(lambda: not bench._running.locked())
 
 
 def test_one_client_serves_several_threads(url):
@@ -198,7 +199,7 @@ def test_one_client_serves_several_threads(url):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE_S)
     assert labels == {colour: colour for colour in ("red", "green", "blue")}
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 from experiments import measured, report
 from fakes import LinearHead, backbone, fake_heads, head
-from live import running, wait_until
+from live import running
+from waiting import wait_until
 
 from service.app import create_app
 from service.benchmark.report import Report
@@ -30,7 +31,7 @@ COMPUTING = (
     "/v2/models/{head}/infer",
 )
 TOOL = Path(sys.executable).with_name("schemathesis")
-LIMIT_S = 150
+LIMIT_S = 600
 PATHS = os.pathsep.join(map(str, (ROOT, ROOT / "tests", HERE)))
 
 

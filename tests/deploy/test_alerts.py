@@ -13,10 +13,11 @@ import documents
 import httpx
 import pytest
 import yaml
-from fakes import FakeEngine, SlowHead, picture, publish, publish_network
+from fakes import FakeEngine, HeldBackbone, picture, publish, publish_network
 from firing import CASES, Case
-from live import running, wait_until
+from live import running
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import PATIENCE_S, wait_until
 
 from service.app import create_app
 from service.errors import VersionError
@@ -63,13 +64,20 @@ def exposition(tmp_path_factory) -> str:
         publish(store, "gap", **golden)
     (store.folder("gap", 3) / CARD).unlink()
     publish(store, "lost", golden=wrong)
-    heads = Heads(store, lambda: FakeEngine(ne=SlowHead(0.1)), 1, never)
+    network = HeldBackbone()
+    network.release.set()
+    heads = Heads(store, lambda: FakeEngine(nb=network), 1, never)
     app = create_app(Settings(max_batch_size=1, max_queued_images=1), heads_=heads)
     with running(app) as url, httpx.Client(base_url=url, timeout=20) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)
-        with ThreadPoolExecutor(8) as pool:
-            answers = pool.map(lambda _: client.post("/predict", content=picture()), range(8))
-            assert {answer.status_code for answer in answers} == {200, 429}
+        network.entered.clear()
+        network.release.clear()
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(client.post, "/predict", content=picture())
+            assert network.entered.wait(PATIENCE_S)
+            assert client.post("/predict", content=picture()).status_code == 429
+            network.release.set()
+            assert first.result().status_code == 200
         assert client.post("/predict?head=lost", content=picture()).status_code == 503
         client.post("/predict", content=b"text")
         client.get("/healthz")

@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
-from live import wait_until
-from process import READY_S, STOP_S, Server, free_port, serving
+from process import READY_S, STOP_S, Server, reserved_port, serving
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 FILES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg"}
@@ -24,7 +24,7 @@ class Replica:
     """One `resnet-heads serve`, or another command like it."""
 
     def __init__(self, stack: ExitStack, store, flags: Sequence[str] = (), core: int | None = None):
-        self.port = free_port()
+        self.port = stack.enter_context(reserved_port())
         self.url = f"http://127.0.0.1:{self.port}"
         self._stack, self._store = stack, store
         pinned = ("taskset", "-c", str(core)) if core is not None else ()
@@ -73,30 +73,30 @@ def proxied(kind: str, ports: Sequence[int], folder: Path, changes: Mapping[str,
 
     `changes` are what a test needs to be shorter.
     """
-    port = free_port()
-    config = folder / f"{kind}.conf"
-    text = rendered(kind, ports, port, folder)
-    for found, new in changes.items():
-        assert found in text, f"no {found!r} in the configuration"
-        text = text.replace(found, new)
-    config.write_text(text)
-    command = {
-        "nginx": ["nginx", "-c", config, "-p", folder, "-e", "/dev/stderr", "-g", "daemon off;"],
-        "haproxy": ["haproxy", "-db", "-f", config],
-    }[kind]
-    with (folder / f"{kind}.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=with_sbin())
-    try:
-        wait_until(lambda: is_listening(port) or process.poll() is not None)
-        assert process.poll() is None, (folder / f"{kind}.log").read_text()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGTERM if kind == "nginx" else signal.SIGUSR1)
+    with reserved_port() as port:
+        config = folder / f"{kind}.conf"
+        text = rendered(kind, ports, port, folder)
+        for found, new in changes.items():
+            assert found in text, f"no {found!r} in the configuration"
+            text = text.replace(found, new)
+        config.write_text(text)
+        command = {
+            "nginx": ["nginx", "-c", config, "-p", folder, "-e", "/dev/stderr", "-g", "daemon off;"],
+            "haproxy": ["haproxy", "-db", "-f", config],
+        }[kind]
+        with (folder / f"{kind}.log").open("w") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=with_sbin())
         try:
-            process.wait(2)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(STOP_S)
+            wait_until(lambda: is_listening(port) or process.poll() is not None)
+            assert process.poll() is None, (folder / f"{kind}.log").read_text()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.send_signal(signal.SIGTERM if kind == "nginx" else signal.SIGUSR1)
+            try:
+                process.wait(2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(STOP_S)
 
 
 def rendered(kind: str, ports: Sequence[int], port: int, folder: Path) -> str:

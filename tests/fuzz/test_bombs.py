@@ -13,7 +13,7 @@ from fuzz.oracle import fault
 from fuzz.requests import Request
 
 GOOD = Request("/predict", b"top_k=1", body=picture("blue"))
-TRIES = 5  # something else may use the processor
+TRIES = 5  # something else may use the processor's caches
 
 
 async def explode(request: Request) -> tuple[list, list]:

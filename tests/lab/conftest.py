@@ -1,15 +1,33 @@
 """What several tests of the lab need: answers of compiled files, a look at a store, ImageNet's heads."""
 
+import gc
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from process import in_child, initialised
 
 from service.serving.engines import EngineName, open_engine
 from service.store.card import Card
 from service.store.layout import Store
+
+
+@pytest.fixture(scope="session")
+def tensorflow_is_settled() -> None:
+    """What its import makes stays for good: Python need not look through it for garbage."""
+    import keras  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_model_is_left(tensorflow_is_settled: None) -> Iterator[None]:  # noqa: ARG001 (for its order)
+    """Models are cycles: those of many tests would pile up before Python looks for them."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -50,27 +68,24 @@ def snapshot() -> Callable[[Path], dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def imagenet_model():
-    """Keras' ResNet50 with its 1000 classes and made-up weights."""
-    from keras_models import imagenet_classifier
-
-    return imagenet_classifier()
+def imagenet_weights(tmp_path_factory) -> Path:
+    """Made-up weights of Keras' ResNet50 in a file, as a person without network would bring it."""
+    path = tmp_path_factory.mktemp("weights") / "resnet50.weights.h5"
+    in_child(f"import keras_models; keras_models.imagenet_classifier().save_weights({str(path)!r})")
+    return path
 
 
 @pytest.fixture(scope="session")
-def imagenet_weights(imagenet_model, tmp_path_factory) -> Path:
-    """Its weights file, as a person without network would bring it."""
-    path = tmp_path_factory.mktemp("weights") / "resnet50.weights.h5"
-    imagenet_model.save_weights(path)
-    return path
+def imagenet_model(imagenet_weights):
+    """Keras' ResNet50 with its 1000 classes and those weights."""
+    import keras
+
+    model = keras.applications.ResNet50(weights=None)
+    model.load_weights(imagenet_weights)
+    return model
 
 
 @pytest.fixture(scope="session")
 def imagenet_store(imagenet_weights, tmp_path_factory) -> Store:
     """What `init --weights PATH` makes of it: half a gigabyte, so once a run."""
-    from service.lab.init import fill
-
-    folder = tmp_path_factory.mktemp("imagenet")
-    store = Store(folder / "store", folder / "cache")
-    fill(store, str(imagenet_weights))
-    return store
+    return initialised(tmp_path_factory.mktemp("imagenet"), str(imagenet_weights))

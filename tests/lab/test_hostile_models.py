@@ -56,13 +56,13 @@ def refused(place, snapshot):
 
     def refused(members, packing=zipfile.ZIP_STORED):
         file = write(place, members, packing)
-        before, began, peak_mb = snapshot(place), time.monotonic(), peak()
+        before, began_s, peak_mb = snapshot(place), time.process_time(), peak()
         with pytest.raises(CommandError) as caught:
             import_model(
                 Store(place / "store", place / "cache"), file, Wishes("mine", place / "labels.txt")
             )
         assert snapshot(place) == before
-        assert time.monotonic() - began < MOST_S
+        assert time.process_time() - began_s < MOST_S
         assert peak() - peak_mb < MOST_MB
         assert len(str(caught.value).splitlines()) == 1
         return str(caught.value)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from process import run
+from process import reserved_port, run
 
 from service.errors import CommandError
 from service.lab.backbones import imagenet
@@ -31,10 +31,10 @@ def silent_proxy() -> Iterator[str]:
 
 
 @pytest.fixture
-def dead_proxy() -> str:
+def dead_proxy() -> Iterator[str]:
     """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"http://127.0.0.1:{server.getsockname()[1]}"
+    with reserved_port() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def offline(proxy: str, home) -> dict[str, str]:

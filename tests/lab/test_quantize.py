@@ -15,9 +15,9 @@ import numpy as np
 import openvino as ov
 import pytest
 from fakes import FakeEngine, card, picture, publish, quantization
-from live import wait_until
 from PIL import Image
 from process import run, serving
+from waiting import wait_until
 
 from service.benchmark.children import Children
 from service.benchmark.orders import Loaded, Order

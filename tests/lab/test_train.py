@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import httpx
 import numpy as np
 import pytest
-from process import run, serving
+from process import READY_S, run, serving
+from waiting import wait_until
 
 from service.errors import CommandError
 from service.lab.data import photographs
@@ -165,11 +165,9 @@ def test_an_interrupted_run_leaves_no_head_and_the_next_one_goes_on(folder, tmp_
     environment = os.environ | {"RESNET_HEADS_CACHE_DIR": str(store.cache)}
     with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
-            end = time.monotonic() + 120
-            while not any((store.cache / "features").rglob("*.f16")):
-                assert time.monotonic() < end
-                assert process.poll() is None, process.stderr.read()
-                time.sleep(0.01)
+            features = store.cache / "features"
+            wait_until(lambda: any(features.rglob("*.f16")) or process.poll() is not None, READY_S)
+            assert process.poll() is None, process.stderr.read()
             process.send_signal(number)
             assert process.wait(60) == code
         finally:

@@ -13,8 +13,9 @@ import made_up
 import pytest
 from experiments import experiment, measured, report, training
 from fakes import FakeHeads, fake_heads, publish
-from live import running, wait_until
+from live import running
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from waiting import PATIENCE_S, wait_until
 
 from service.app import create_app
 from service.benchmark.bench import Bench
@@ -23,7 +24,7 @@ from service.store.layout import Store
 from service.store.publish import publish_report
 
 NO_SKIP = "RESNET_HEADS_NO_SKIP"
-PATIENCE_MS = 15_000
+PATIENCE_MS = 1000 * PATIENCE_S
 VIOLATIONS = """
     window.violations = [];
     const note = (event) => window.violations.push(event.violatedDirective);

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from children import is_alive, python
-from live import wait_until
+from waiting import wait_until
 
 from service.serving import child_process
 

@@ -18,6 +18,7 @@ from fakes import (
     head,
     picture,
 )
+from waiting import wait_until
 
 from service.errors import (
     DeadlineExceeded,
@@ -48,10 +49,7 @@ def new_classifier():
 
     yield make
     for classifier in made:
-        until = time.monotonic() + PATIENCE_S
-        while classifier.capacity.pending:
-            assert time.monotonic() < until, "images are left"
-            time.sleep(0.001)
+        wait_until(lambda classifier=classifier: classifier.capacity.pending == 0)
         classifier.close()
     assert not any(thread.name.startswith(("engine", "decode")) for thread in threading.enumerate())
 
@@ -132,7 +130,8 @@ def test_pixels_do_not_wait_for_a_decoder(new_classifier):
     classifier, held = new_classifier(decode_threads=1), threading.Event()
     classifier._decoders.submit(held.wait, PATIENCE_S)
     try:
-        classified = asyncio.run(classify(classifier, [pixels("blue")], head("gap"), timeout_s=5))
+        soon = {"timeout_s": PATIENCE_S / 2}
+        classified = asyncio.run(classify(classifier, [pixels("blue")], head("gap"), **soon))
     finally:
         held.set()
     assert told(classified) == [{"gap": "blue"}]
@@ -188,17 +187,14 @@ def test_what_is_not_done_by_its_deadline_is_dropped_before_the_engine(new_class
     async def late():
         first = asyncio.create_task(classify(classifier, [picture("red")], gap))
         await entered(base)
-        started = time.monotonic()
         with pytest.raises(DeadlineExceeded, match=r"within its 0\.2 seconds"):
             await classify(classifier, [picture("green")] * 3, gap, timeout_s=0.2)
-        waited = time.monotonic() - started
         assert classifier.capacity.pending == 1
         base.network.release.set()
         await first
         await classify(classifier, [picture("blue")], gap)
-        return waited
 
-    assert 0.2 <= asyncio.run(late()) < 1
+    asyncio.run(late())
     assert base.network.sizes == [1, 1]
 
 
@@ -355,15 +351,17 @@ def test_waiting_for_a_busy_engine_is_queue_time(new_classifier):
     async def behind():
         first = asyncio.create_task(classify(classifier, [picture("red")], gap))
         await entered(base)
-        second = asyncio.create_task(classify(classifier, [picture("red")], gap))
+        second = asyncio.create_task(classify(classifier, [pixels("red")], gap))
+        await come(lambda: classifier.capacity.pending == 2)
+        queued = time.perf_counter()
         await asyncio.sleep(0.1)
+        held_ms = 1e3 * (time.perf_counter() - queued)
         base.network.release.set()
         await first
-        return (await second).stages
+        return (await second).stages, held_ms
 
-    stages = asyncio.run(behind())
-    assert stages.queue_ms >= 90
-    assert stages.inference_ms < stages.queue_ms
+    stages, held_ms = asyncio.run(behind())
+    assert stages.queue_ms >= held_ms
 
 
 def test_closing_leaves_no_request_hanging(new_classifier):
@@ -379,7 +377,7 @@ def test_closing_leaves_no_request_hanging(new_classifier):
         ]
         await come(lambda: classifier.capacity.pending == 19)
         closing = asyncio.create_task(asyncio.to_thread(classifier.close))
-        await asyncio.sleep(0.01)
+        await come(lambda: classifier.batcher.is_closed)
         base.network.release.set()
         await closing
         assert told(await first) == [{"gap": "red"}]

@@ -113,14 +113,21 @@ def test_while_heads_load_none_is_served(store):
     assert heads.serving() == {}
 
 
-class SlowToOpen(FakeEngine):
+class HeldEngine(FakeEngine):
+    """Opens one network each time it is let."""
+
+    def __init__(self):
+        super().__init__()
+        self.let = threading.Semaphore(0)
+
     def open(self, folder):
-        time.sleep(0.02)
+        assert self.let.acquire(timeout=PATIENCE_S)
         return super().open(folder)
 
 
 def test_readers_see_all_heads_or_none(store):
-    heads = Heads(store, SlowToOpen, MAX_BATCH_SIZE, no_tensorflow)
+    engine = HeldEngine()
+    heads = Heads(store, lambda: engine, MAX_BATCH_SIZE, no_tensorflow)
     loading = threading.Thread(target=heads.load)
     seen = []
     loading.start()
@@ -131,6 +138,7 @@ def test_readers_see_all_heads_or_none(store):
             seen.append(heads.get("gap").card.head + heads.get("flatten").card.head)
         except NotReady:
             seen.append("loading")
+            engine.let.release()
     loading.join()
     assert seen[0] == "loading"
     assert seen[-1] == "gapflatten"

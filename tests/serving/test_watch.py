@@ -6,7 +6,7 @@ import time
 
 import pytest
 from fakes import FakeEngine, fake_heads, head, publish, publish_network
-from live import wait_until
+from waiting import wait_until
 
 from service.serving.heads import Heads
 from service.serving.watch import STOP_S, Watch

@@ -6,7 +6,8 @@ import shutil
 import httpx
 import pytest
 from fakes import FakeEngine, publish, publish_network
-from live import running, wait_until
+from live import running
+from waiting import wait_until
 
 from service.app import create_app
 from service.errors import VersionError

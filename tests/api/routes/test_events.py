@@ -1,27 +1,29 @@
 """The stream of events over a real connection, from work that does as it is told."""
 
 import json
-import time
+import threading
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request
 from live import running
 from pydantic import BaseModel
+from waiting import PATIENCE_S
 
 from service.api import problems
 from service.api.routes import events
 from service.errors import BenchmarkFailed, BenchmarkRunning
 
 QUIET_S = 0.05
+PING = ": ping"
 
 
 class Number(BaseModel):
     number: int
 
 
-def answer(work, status=200) -> list[str]:
-    """The blocks of the answer to a request for `work`."""
+def answer(work, status=200, on_ping=lambda: None) -> list[str]:
+    """The blocks of the answer to a request for `work`; `on_ping` is called at each comment."""
     app = FastAPI()
     problems.install(app)
 
@@ -30,10 +32,14 @@ def answer(work, status=200) -> list[str]:
         await request.body()
         return await events.stream(request, work, "sum", QUIET_S)
 
-    with running(app) as url:
-        response = httpx.get(url, timeout=20)
-    assert response.status_code == status
-    return response.text.removesuffix("\n\n").split("\n\n")
+    lines = []
+    with running(app) as url, httpx.stream("GET", url, timeout=PATIENCE_S) as response:
+        assert response.status_code == status
+        for line in response.iter_lines():
+            lines.append(line)
+            if line == PING:
+                on_ping()
+    return "\n".join(lines).removesuffix("\n").split("\n\n")
 
 
 def event(name: str, number: int) -> str:
@@ -50,14 +56,16 @@ def test_each_thing_told_is_an_event_in_order_and_so_is_what_is_returned():
 
 
 def test_while_nothing_is_told_comments_keep_the_connection():
-    def sleep(tell):
+    heard = threading.Event()
+
+    def say_nothing_until_a_comment_was_heard(tell):
         tell(Number(number=1))
-        time.sleep(4 * QUIET_S)
+        assert heard.wait(PATIENCE_S)
         return Number(number=2)
 
-    first, *comments, last = answer(sleep)
+    first, *comments, last = answer(say_nothing_until_a_comment_was_heard, on_ping=heard.set)
     assert (first, last) == (event("progress", 1), event("sum", 2))
-    assert set(comments) == {": ping"}
+    assert set(comments) == {PING}
 
 
 @pytest.mark.parametrize(

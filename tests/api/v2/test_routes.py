@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from fakes import HeldBackbone, backbone, fake_heads, head, picture
-from live import wait_until
+from waiting import wait_until
 
 RED, INFER, SIZE = picture("red"), "/v2/models/gap/infer", "Inference-Header-Content-Length"
 
@@ -77,8 +77,7 @@ def test_metadata_is_also_behind_a_slash(client):
 def test_a_full_queue_is_429_with_a_time_to_retry(connect):
     network = HeldBackbone()
     client = connect(fake_heads(head("gap", on=backbone(network))), max_queued_images=1)
-    slow = {SIZE: "0", "X-Request-Timeout-Ms": "300"}
-    thread = threading.Thread(target=lambda: client.post(INFER, content=RED, headers=slow))
+    thread = threading.Thread(target=lambda: client.post(INFER, content=RED, headers={SIZE: "0"}))
     thread.start()
     wait_until(lambda: "resnet_heads_pending_images 1.0" in client.get("/metrics").text)
     refused = client.post(INFER, content=RED, headers={SIZE: "0"})

@@ -67,10 +67,10 @@ def levels(pixels, expected):
 
 def refusal(error, data, max_pixels=MAX_PIXELS):
     """The reason, which must be fit to show, and found before much work was done."""
-    started = time.perf_counter()
+    began_s = time.thread_time()
     with pytest.raises(error) as caught:
         decode(data, spec(), max_pixels)
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - began_s < 1
     assert not any(word in caught.value.reason for word in ("<", "PIL", "Pillow", "/", "Error"))
     return caught.value.reason
 
