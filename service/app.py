@@ -10,12 +10,12 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import iter_route_contexts
 
 import service
-from service.api import openapi, problems, scrape
-from service.api.access import Keys
-from service.api.context import Room, needs_key
-from service.api.edge import Observe
+from service.api import openapi, problems
+from service.api.access import Keys, needs_key
+from service.api.body import Limits
+from service.api.context import Room
+from service.api.edge import Edge
 from service.api.gate import Gate
-from service.api.guards import Limits
 from service.api.metrics import Metrics, State
 from service.api.protocols.v1 import routes as v1
 from service.api.protocols.v2 import routes as v2
@@ -119,7 +119,8 @@ def create_app(
     for topic in (predict, explain, heads, benchmark, operations, v1, v2):
         app.include_router(topic.router)
     app.include_router(v2.health)
-    app.include_router(scrape.router, dependencies=[] if settings.open_metrics else [Depends(needs_key)])
+    keys_for_metrics = [] if settings.open_metrics else [Depends(needs_key)]
+    app.include_router(operations.metrics_router, dependencies=keys_for_metrics)
     if settings.page:
         app.include_router(page.router())
     problems.install(app)
@@ -127,7 +128,7 @@ def create_app(
     app.add_middleware(
         Gate, room=room, routes=[route for topic in computing for route in topic.router.routes]
     )
-    app.add_middleware(Observe, metrics=metrics)
+    app.add_middleware(Edge, metrics=metrics)
     openapi.install(app)
     return app
 

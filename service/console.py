@@ -1,13 +1,17 @@
-"""How long steps are shown: a bar on a terminal, plain lines elsewhere.
+"""What people see: a bar or plain lines for long steps, and tables.
 
 It imports rich when there is something to show: a server starts sooner without.
 """
 
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 T = TypeVar("T")
 
@@ -75,3 +79,35 @@ def timed(seconds: float, doing: str) -> Iterator[Callable[[], None]]:
     with Progress(console=console, transient=True, auto_refresh=False) as progress:
         task = progress.add_task(doing, total=seconds)
         yield lambda: progress.update(task, completed=time.monotonic() - started, refresh=True)
+
+
+MIN_WIDTH = 200  # a narrow terminal breaks lines; figures are never cut
+
+
+def wide_console() -> "Console":
+    """Prints to stdout what it is given: no colours by guess, no markup."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    console.width = max(console.width, MIN_WIDTH)
+    return console
+
+
+def columns(first: str, *others: str, left: Collection[str] = ()) -> "Table":
+    """An empty table; numbers stand right, `first` and the columns named in `left` do not."""
+    from rich.table import Table
+
+    table = Table(pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="left" if name in left else "right")
+    return table
+
+
+def show_table(console: "Console", table: "Table") -> None:
+    """Prints a table, unless it is empty."""
+    from rich import box
+
+    if table.row_count:
+        table.box = box.SIMPLE_HEAD if console.is_terminal else None
+        console.print(table)

@@ -1,9 +1,16 @@
-"""The keys that are valid now: those of the settings, and those of a file that may change meanwhile."""
+"""Who may ask: the keys that are valid now, and where a request carries its own."""
 
+import hmac
 import logging
 from pathlib import Path
+from typing import Annotated
 
-from service.errors import CommandError, is_transient, reason_of
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import Headers
+
+from service.api.context import InRoom
+from service.errors import CommandError, NotAuthorized, is_transient, reason_of
 from service.store.layout import stamp_of
 
 log = logging.getLogger(__name__)
@@ -69,3 +76,47 @@ def _reason(exc: OSError | ValueError) -> str:
     if isinstance(exc, UnicodeDecodeError):
         return "it is not ASCII text"
     return reason_of(exc) if isinstance(exc, OSError) else str(exc)
+
+
+def key_in(headers: Headers) -> str | None:
+    """The key that a request carries: `Authorization: Bearer KEY`, else `X-API-Key: KEY`."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token else headers.get("x-api-key")
+
+
+def has_key(keys: tuple[str, ...], given: str | None) -> bool:
+    """Whether there are no keys, or one is given. Compares in constant time."""
+    matches = [hmac.compare_digest((given or "").encode(), key.encode()) for key in keys]
+    return not keys or any(matches)
+
+
+def check_key(keys: tuple[str, ...], given: str | None) -> None:
+    """Raises NotAuthorized unless `has_key`."""
+    if not has_key(keys, given):
+        raise NotAuthorized
+
+
+Key = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))]
+
+
+async def _given(request: Request, _key: Key, _bearer: Bearer) -> str | None:
+    """The key in either header, as the gate reads it; the schemes are there for openapi.yaml."""
+    return key_in(request.headers)
+
+
+GivenKey = Annotated[str | None, Depends(_given)]
+
+
+async def needs_key(request: Request, room: InRoom, given: GivenKey) -> None:
+    """A dependency of the routes that ask for a key where keys are set, in either header.
+
+    What has a permit has shown its key at the gate.
+    """
+    if not hasattr(request.state, "permit"):
+        check_key(room.api_keys(), given)
+
+
+async def needs_admin(room: InRoom, given: GivenKey) -> None:
+    """The same for what only an administrator may do, where there is an admin key."""
+    check_key(room.admin_keys() or room.api_keys(), given)

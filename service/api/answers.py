@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 from fastapi import Response
 from pydantic import BaseModel
 
-from service.api.call import Call
+from service.api.context import Call
 
 # Probabilities. So many take 5 ms at worst, which a thread that computes keeps the event loop waiting
 # in any case (sys.getswitchinterval).

@@ -1,20 +1,21 @@
-"""What the routes are given to work with."""
+"""What the routes are given to work with: the application's collaborators, and one request's images."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from threading import Event
-from typing import Annotated
+from typing import Annotated, Any, Protocol, TypeVar
 
-from fastapi import Depends, Request, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Header, Request, Response
 
-from service.api.access import Keys
-from service.api.guards import Limits, check_key, key_in
+from service.api.body import Limits, parse, parsed, read_body
 from service.api.metrics import Metrics
+from service.api.schemas.fields import Fields
+from service.api.schemas.results import Timing
 from service.benchmark.bench import Bench
-from service.errors import NotReady
-from service.serving.capacity import STOPPING
-from service.serving.classifier import Classifier
+from service.errors import ClientGone, NotReady
+from service.serving.capacity import STOPPING, Permit
+from service.serving.classifier import Classifier, Picture, Stages, size_of
 from service.serving.engines import EngineName
 from service.serving.heads import Heads
 from service.serving.loading import LoadedHead
@@ -33,8 +34,8 @@ class Room:
     stopping: Event
     default_head: str
     required_heads: tuple[str, ...]
-    api_keys: Keys
-    admin_keys: Keys
+    api_keys: Callable[[], tuple[str, ...]]
+    admin_keys: Callable[[], tuple[str, ...]]
 
     @property
     def heads(self) -> Heads:
@@ -78,27 +79,103 @@ async def _room(request: Request) -> Room:
 
 InRoom = Annotated[Room, Depends(_room)]
 
-Key = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
-Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))]
+
+T = TypeVar("T")
 
 
-async def _given(request: Request, _key: Key, _bearer: Bearer) -> str | None:
-    """The key in either header, as the gate reads it; the schemes are there for openapi.yaml."""
-    return key_in(request.headers)
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns; cancels it and raises ClientGone when the client hangs up first.
 
-
-GivenKey = Annotated[str | None, Depends(_given)]
-
-
-async def needs_key(request: Request, room: InRoom, given: GivenKey) -> None:
-    """A dependency of the routes that ask for a key where keys are set, in either header.
-
-    What has a permit has shown its key at the gate.
+    Only for requests whose body has been read: what comes next from the client is its hang-up.
     """
-    if not hasattr(request.state, "permit"):
-        check_key(room.api_keys(), given)
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
 
 
-async def needs_admin(room: InRoom, given: GivenKey) -> None:
-    """The same for what only an administrator may do, where there is an admin key."""
-    check_key(room.admin_keys() or room.api_keys(), given)
+TimeoutMs = Annotated[
+    int | None,
+    Header(
+        alias="X-Request-Timeout-Ms",
+        ge=1,
+        description="deadline once the body has arrived, capped by `request_timeout_s`",
+    ),
+]
+
+NUMBERS_GROW = 8  # "7," is two bytes of JSON, a pointer in a list and another one in an array
+
+F = TypeVar("F", bound=Fields)
+R = TypeVar("R")
+
+
+class Staged(Protocol):
+    """What the classifier returns."""
+
+    @property
+    def stages(self) -> Stages: ...
+
+
+W = TypeVar("W", bound=Staged)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the routes that take images depend on."""
+
+    request: Request
+    response: Response
+    room: Room
+
+    @property
+    def permit(self) -> Permit:
+        """That which the gate has given."""
+        permit: Permit = self.request.state.permit
+        return permit
+
+    async def read(self, query: F) -> tuple[list[Picture], F]:
+        """The images of the body, and its fields with those of the query on top."""
+        body = await self._body()
+        await self.permit.charge(len(body))  # for the copies that parsing makes
+        limit = self.room.limits.max_images_per_request
+        images, fields = await parse(self.request.headers, body, limit, type(query))
+        self.permit.keep(sum(map(len, images)))
+        return [*images], fields.model_copy(update=query.model_dump(exclude_none=True))
+
+    async def read_json(
+        self, read: Callable[[bytes], tuple[R, list[Picture]]], json_size: int | None = None
+    ) -> tuple[R, list[Picture]]:
+        """What `read` makes of the body: pictures, and the rest. All of it is JSON, or so many bytes."""
+        body = await self._body()
+        size = len(body) if json_size is None else json_size
+        await self.permit.charge(len(body) + NUMBERS_GROW * size)
+        request, pictures = await parsed(size, read, body)
+        self.permit.keep(sum(map(size_of, pictures)))
+        return request, pictures
+
+    async def run(self, work: Coroutine[Any, Any, W]) -> tuple[W, Timing]:
+        """What the classifier makes of the request, unless the client hangs up first."""
+        done = await unless_gone(self.request, work)
+        timing = Timing.of(done.stages, self.permit.deadline)
+        self.response.headers["Server-Timing"] = timing.header()
+        self.room.metrics.observe_stages(timing.model_dump())
+        return done, timing
+
+    async def _body(self) -> bytes:
+        return await read_body(self.request, self.permit, self.room.limits)
+
+
+async def _call(
+    request: Request, response: Response, room: InRoom, _timeout_ms: TimeoutMs = None
+) -> Call:
+    """The gate has read the deadline; here it is documented, and refused where it is no number."""
+    return Call(request, response, room)
+
+
+InCall = Annotated[Call, Depends(_call)]

@@ -10,7 +10,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
-from service.api import safe_headers
 from service.api.metrics import Metrics
 from service.api.problems import unexpected
 
@@ -20,7 +19,7 @@ ID = re.compile(r"[\x21-\x7e]{1,128}")
 GONE = 499
 
 
-class Observe:
+class Edge:
     """ASGI middleware."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -43,7 +42,7 @@ class Observe:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
-                safe_headers.add(message)
+                add_safe_headers(message)
             await send(message)
 
         try:
@@ -64,3 +63,21 @@ class Observe:
         fields = {"method": method, "route": route, "status": status, "ms": ms, "problem": problem}
         # quoted: a path may hold a line break
         log.info("%s %s %d %.1f ms", method, quote(scope["path"]), status, ms, extra=fields)
+
+
+# no default-src: the page at /docs loads its script from elsewhere; ours has a policy of its own
+POLICY = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
+HEADERS = {
+    b"cache-control": b"no-store",
+    b"content-security-policy": POLICY.encode(),
+    b"cross-origin-resource-policy": b"same-origin",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+}
+
+
+def add_safe_headers(start: Message) -> None:
+    """Puts those that are missing into the message that begins an answer."""
+    said = {name.lower() for name, _ in start["headers"]}
+    start["headers"] = [*start["headers"], *(pair for pair in HEADERS.items() if pair[0] not in said)]

@@ -10,8 +10,8 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import problems
+from service.api.access import check_key, key_in
 from service.api.context import Room
-from service.api.guards import check_key, key_in
 from service.errors import BodyTooLarge, RequestError
 from service.serving.capacity import Permit
 

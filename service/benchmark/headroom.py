@@ -9,8 +9,8 @@ from pathlib import Path
 
 from service.benchmark.plan import Subject
 from service.errors import TooLittleMemory
-from service.serving.cgroups import groups
 from service.serving.engines import EngineName
+from service.serving.host import groups
 from service.store.card import Card
 
 ENGINE_BYTES: dict[EngineName, float] = {"openvino": 200e6, "keras": 900e6}

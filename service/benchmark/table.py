@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from service.benchmark.report import MeasuredHead, Report
-from service.tables import columns, show_table, wide_console
+from service.console import columns, show_table, wide_console
 
 
 def show(report: Report) -> None:

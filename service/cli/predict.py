@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from service.api.schemas.results import Prediction
 from service.client import Client, Refused
-from service.console import say, track
+from service.console import columns, say, show_table, track, wide_console
 from service.errors import CommandError, reason_of
-from service.tables import columns, show_table, wide_console
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 FILES_PER_REQUEST = 8  # one batch of a server with default settings

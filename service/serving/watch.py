@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from service.serving import memory
+from service.serving import host
 from service.serving.heads import Heads
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Watch:
     def _look(self, at_store: Callable[[], bool | None]) -> None:
         try:
             if at_store() is not False:
-                memory.give_back()
+                host.give_back()
         except Exception as exc:
             self._complain(exc)
             return

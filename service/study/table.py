@@ -2,9 +2,9 @@
 
 from rich.table import Table
 
+from service.console import columns, show_table, wide_console
 from service.study.figures import Figures, of_heads, of_road
 from service.study.study import Study
-from service.tables import columns, show_table, wide_console
 
 
 def show(study: Study) -> None:

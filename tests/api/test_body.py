@@ -16,8 +16,7 @@ from fakes import HeldBackbone, backbone, fake_heads, head, picture
 from starlette.requests import Request
 from waiting import wait_until
 
-from service.api.body import WINDOW_S, read_body
-from service.api.guards import Limits
+from service.api.body import WINDOW_S, Limits, read_body
 from service.serving.capacity import Capacity, Permit
 
 RED = picture("red")

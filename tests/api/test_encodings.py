@@ -5,7 +5,7 @@ import zlib
 import pytest
 from fakes import picture
 
-from service.api.encodings import decompress
+from service.api.body import decompress
 from service.errors import BadParameter, BodyTooLarge
 
 RED = picture("red")

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import openapi_document
 
-from service.api import scrape
 from service.api.protocols.v1 import routes as v1
 from service.api.protocols.v2 import routes as v2
 from service.api.routes import benchmark, explain, heads, operations, predict
@@ -29,7 +28,7 @@ def test_every_route_is_in_it():
         heads.router,
         benchmark.router,
         operations.router,
-        scrape.router,
+        operations.metrics_router,
         v1.router,
         v2.router,
         v2.health,

@@ -14,7 +14,7 @@ from fuzz.pictures import encoded, pictures
 from fuzz.requests import Request
 from PIL import Image
 
-from service.api.encodings import SMALL
+from service.api.body import SMALL
 
 MEGABYTE = 10**6
 SIDE = 5000  # squared, the most pixels that few bytes may mean

@@ -14,7 +14,7 @@ from fuzz.kinds import hostile
 from fuzz.oracle import fault
 from fuzz.requests import Request
 
-from service.serving.memory import give_back
+from service.serving.host import give_back
 
 FLIGHT = 8
 SLOW_S = 1.0

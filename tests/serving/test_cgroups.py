@@ -1,4 +1,4 @@
-from service.serving.cgroups import groups
+from service.serving.host import groups
 
 
 def told(folder, text):

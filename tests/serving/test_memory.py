@@ -6,7 +6,7 @@ import pytest
 # many small blocks, all freed but the last, which keeps the heap from shrinking by itself
 FREED = """
 from pathlib import Path
-from service.serving.memory import give_back
+from service.serving.host import give_back
 
 def resident_mb():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6

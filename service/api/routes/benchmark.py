@@ -9,10 +9,9 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from service import errors
 from service.api import problems
-from service.api.body import read_body
-from service.api.context import InRoom, needs_admin, needs_key
-from service.api.guards import unless_gone
-from service.api.request_images import validated
+from service.api.access import needs_admin, needs_key
+from service.api.body import read_body, validated
+from service.api.context import InRoom, unless_gone
 from service.api.routes import events
 from service.benchmark.children import Children
 from service.benchmark.plan import Plan

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from service.api import problems
-from service.api.guards import unless_gone
+from service.api.context import unless_gone
 from service.errors import RequestError
 
 log = logging.getLogger(__name__)

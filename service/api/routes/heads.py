@@ -4,7 +4,8 @@ from fastapi import APIRouter, Depends
 
 from service import errors
 from service.api import problems
-from service.api.context import InRoom, needs_key
+from service.api.access import needs_key
+from service.api.context import InRoom
 from service.api.protocols.versions import refuse_nameless
 from service.api.schemas import inventory
 

@@ -1,6 +1,6 @@
-"""GET /healthz and /readyz: what orchestrators and load balancers ask."""
+"""GET /healthz, /readyz and /metrics: what orchestrators, load balancers and Prometheus ask."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from service import errors
 from service.api import problems
@@ -8,6 +8,7 @@ from service.api.context import ENDED, InRoom
 from service.api.schemas import inventory
 
 router = APIRouter(tags=["operation"])
+metrics_router = APIRouter(tags=["operation"])  # who may read it is a setting
 
 
 @router.get("/healthz", responses=problems.documented(errors.NotReady))
@@ -30,3 +31,17 @@ async def readyz(room: InRoom) -> inventory.Readiness:
     if missing := room.missing():
         raise errors.NotReady(" ".join(missing))
     return inventory.Readiness(heads=sorted(room.heads.serving()))
+
+
+@metrics_router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **problems.documented(errors.NotAuthorized),
+    },
+)
+def metrics(room: InRoom) -> Response:
+    """Prometheus metrics; without a key unless `open_metrics` is off."""
+    content, media_type = room.metrics.exposition()
+    return Response(content, media_type=media_type)

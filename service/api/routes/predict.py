@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from service.api import answers
-from service.api.call import InCall
-from service.api.context import needs_key
-from service.api.images import FAILURES, body_of
+from service.api.access import needs_key
+from service.api.context import InCall
+from service.api.openapi import FAILURES, body_of
 from service.api.schemas import results
 from service.api.schemas.fields import CompareFields, PredictFields
 

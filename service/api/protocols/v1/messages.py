@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from service.api.body import from_base64
 from service.api.protocols.tensors import FILES, PIXELS, Tensor, inputs_of, output_of, to_pixels
 from service.api.redact import fit_to_tell
-from service.api.request_images import from_base64
 from service.api.schemas.numbers import Number
 from service.errors import BadParameter, NoImages, TooManyImages
 from service.serving.classifier import Picture

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 
 from service import errors
 from service.api import answers
-from service.api.call import InCall
-from service.api.context import InRoom, Room, needs_key
-from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
+from service.api.access import needs_key
+from service.api.body import validated
+from service.api.context import InCall, InRoom, Room
+from service.api.openapi import ABOUT_A_HEAD, FOREIGN_FAILURES
 from service.api.protocols.v1 import messages
 from service.api.protocols.versions import head_of, refuse_nameless, with_and_without
-from service.api.request_images import validated
 from service.serving.classifier import Picture
 from service.serving.heads import HeadStatus
 

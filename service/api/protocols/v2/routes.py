@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 import service
 from service import errors
 from service.api import answers, problems
-from service.api.call import InCall
-from service.api.context import InRoom, needs_key
-from service.api.images import ABOUT_A_HEAD, FOREIGN_FAILURES
+from service.api.access import needs_key
+from service.api.context import InCall, InRoom
+from service.api.openapi import ABOUT_A_HEAD, FOREIGN_FAILURES
 from service.api.protocols.v2 import messages, wire
 from service.api.protocols.versions import head_of, refuse_nameless, with_and_without
 

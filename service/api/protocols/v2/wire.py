@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from service.api.body import from_base64, validated
 from service.api.protocols.tensors import FILES, PROBABILITIES, inputs_of, to_pixels
 from service.api.protocols.v2.messages import (
     BinarySize,
@@ -20,7 +21,6 @@ from service.api.protocols.v2.messages import (
     OutputParameters,
     OutputTensor,
 )
-from service.api.request_images import from_base64, validated
 from service.errors import BadParameter, NoImages, TooManyImages
 from service.serving.classifier import Picture, rank
 from service.serving.loading import LoadedHead
