@@ -13,7 +13,7 @@ import service
 from service.api import openapi, problems
 from service.api.access import Keys, needs_key
 from service.api.body import Limits
-from service.api.context import Room
+from service.api.context import Context
 from service.api.edge import Edge
 from service.api.gate import Gate
 from service.api.metrics import Metrics, State
@@ -24,7 +24,7 @@ from service.benchmark.bench import Bench
 from service.serving.batcher import Batcher
 from service.serving.capacity import Capacity
 from service.serving.classifier import Classifier
-from service.serving.engine_lock import Turn
+from service.serving.engine_lock import EngineLock
 from service.serving.engines import Engine, choose_engine, open_engine
 from service.serving.heads import Heads
 from service.serving.host import available_cores
@@ -50,7 +50,7 @@ def create_app(
     meanwhile.
     """
     threads = settings.threads or available_cores()
-    turn = Turn()
+    engine_lock = EngineLock()
     stopping = stopping or threading.Event()
     loaded = heads_ or Heads(
         open_store(settings),
@@ -59,7 +59,7 @@ def create_app(
         partial(compile_in_child, stopping=stopping),
         kept_versions=settings.kept_versions,
         pinned=settings.pinned,
-        turn=turn,
+        engine_lock=engine_lock,
         stopping=stopping,
     )
     watch = Watch(loaded, on_ready, settings.reload_poll_s, stopping)
@@ -74,11 +74,11 @@ def create_app(
         State(
             heads=loaded,
             capacity=capacity,
-            is_ready=lambda: not room.missing(),
+            is_ready=lambda: not context.missing(),
             request_timeout_s=settings.request_timeout_s,
         )
     )
-    batcher = Batcher(settings.max_batch_size, capacity, metrics.observe_batch, turn)
+    batcher = Batcher(settings.max_batch_size, capacity, metrics.observe_batch, engine_lock)
     classifier = Classifier(loaded, batcher, decode_threads, settings.max_image_pixels)
 
     @asynccontextmanager
@@ -100,7 +100,7 @@ def create_app(
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.room = room = Room(
+    app.state.context = context = Context(
         classifier=classifier,
         metrics=metrics,
         bench=open_bench(settings, lambda: metrics.answered),
@@ -123,13 +123,13 @@ def create_app(
     app.include_router(operations.metrics_router, dependencies=keys_for_metrics)
     if settings.page:
         app.include_router(page.router())
-    problems.install(app)
+    problems.answer_errors(app)
     computing = (predict, explain, v1, v2)
     app.add_middleware(
-        Gate, room=room, routes=[route for topic in computing for route in topic.router.routes]
+        Gate, context=context, routes=[route for topic in computing for route in topic.router.routes]
     )
     app.add_middleware(Edge, metrics=metrics)
-    openapi.install(app)
+    openapi.describe(app)
     return app
 
 

@@ -18,7 +18,7 @@ from service.store.card import (
     Structure,
     Training,
 )
-from service.study.rows import Candidate, Row
+from service.study.rows import Candidate, StudyRow
 
 DATA = "d" * 64
 TRUTH = (0, 0, 0, 1, 1, 1, 2, 2, 2, 2)
@@ -77,7 +77,7 @@ def trained(head="gap", told: Experiment | None = None, measured=None, **changes
         "training": training(told or experiment()),
         "backbone": Backbone(digest="b" * 64, parameters=1000, feature_shape=(7, 7, 8)),
     }
-    row = Row(card(head, **(fields | changes)), measured)
+    row = StudyRow(card(head, **(fields | changes)), measured)
     return Candidate(row, row.experiment)
 
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 import service.lab  # noqa: F401 (quiet TensorFlow)
-from service.lab.models.importing import Wishes, import_model
+from service.lab.models.importing import ImportOptions, import_model
 from service.store.layout import Store
 
 SIDE = 64
@@ -64,7 +64,9 @@ def import_small(place: str) -> None:
     poolings = {"gap": keras.layers.GlobalAveragePooling2D(), "flatten": keras.layers.Flatten()}
     for head, pooling in poolings.items():
         file = save(classifier(pooling), folder, head)
-        import_model(store, file, Wishes(head=head, labels=folder / "labels.txt", resize="bilinear"))
+        import_model(
+            store, file, ImportOptions(head=head, labels=folder / "labels.txt", resize="bilinear")
+        )
 
 
 @cache

@@ -53,7 +53,7 @@ def train(base, pooling, features, classes):
 def test_accuracy_over_http_is_that_of_keras_on_the_same_files(tmp_path):
     from keras_models import backbone, keras, save
 
-    from service.lab.models.importing import Wishes, import_model
+    from service.lab.models.importing import ImportOptions, import_model
 
     labels = sorted(folder.name for folder in (PHOTOS / "train").iterdir())
     (tmp_path / "labels.txt").write_text("\n".join(labels))
@@ -71,7 +71,7 @@ def test_accuracy_over_http_is_that_of_keras_on_the_same_files(tmp_path):
     }.items():
         model = train(base, pooling, features, train_classes)
         expected[head] = model.predict(preprocess(test_pixels.copy()), verbose=0)
-        wishes = Wishes(head, tmp_path / "labels.txt", resize="load_img", preprocessing="caffe")
+        wishes = ImportOptions(head, tmp_path / "labels.txt", resize="load_img", preprocessing="caffe")
         import_model(store, save(model, tmp_path, head), wishes)
 
     with serving(store) as server, httpx.Client(base_url=server.url, timeout=60) as client:

@@ -14,7 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
-from service.api.context import Room
+from service.api.context import Context
 from service.app import create_app
 from service.errors import NotReady
 from service.settings import Settings
@@ -60,10 +60,10 @@ class Heads:
 
         A restart does not mend a store: of heads that go missing later, /readyz tells.
         """
-        room: Room = self.app.state.room
-        while room.heads.is_loading:
+        context: Context = self.app.state.context
+        while context.heads.is_loading:
             await asyncio.sleep(POLL_S)
-        if not self._has_been_ready and (missing := room.missing()):
+        if not self._has_been_ready and (missing := context.missing()):
             raise NotReady(" ".join(missing))
         self._has_been_ready = True
 

@@ -9,7 +9,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
 
-from service.api.context import InRoom
+from service.api.context import InContext
 from service.errors import CommandError, NotAuthorized, is_transient, reason_of
 from service.store.layout import stamp_of
 
@@ -108,15 +108,15 @@ async def _given(request: Request, _key: Key, _bearer: Bearer) -> str | None:
 GivenKey = Annotated[str | None, Depends(_given)]
 
 
-async def needs_key(request: Request, room: InRoom, given: GivenKey) -> None:
+async def needs_key(request: Request, context: InContext, given: GivenKey) -> None:
     """A dependency of the routes that ask for a key where keys are set, in either header.
 
     What has a permit has shown its key at the gate.
     """
     if not hasattr(request.state, "permit"):
-        check_key(room.api_keys(), given)
+        check_key(context.api_keys(), given)
 
 
-async def needs_admin(room: InRoom, given: GivenKey) -> None:
+async def needs_admin(context: InContext, given: GivenKey) -> None:
     """The same for what only an administrator may do, where there is an admin key."""
-    check_key(room.admin_keys() or room.api_keys(), given)
+    check_key(context.admin_keys() or context.api_keys(), given)

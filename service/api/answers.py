@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 from fastapi import Response
 from pydantic import BaseModel
 
-from service.api.context import Call
+from service.api.context import ImageCall
 
 # Probabilities. So many take 5 ms at worst, which a thread that computes keeps the event loop waiting
 # in any case (sys.getswitchinterval).
@@ -25,7 +25,7 @@ async def beside(probabilities: int, work: Callable[P, R], *args: P.args, **kwar
 
 
 async def as_json(
-    call: Call, probabilities: int, build: Callable[P, BaseModel], *args: P.args, **kwargs: P.kwargs
+    call: ImageCall, probabilities: int, build: Callable[P, BaseModel], *args: P.args, **kwargs: P.kwargs
 ) -> Response:
     """The response that has what `build` returns; FastAPI would write it on the event loop."""
 

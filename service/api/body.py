@@ -189,7 +189,9 @@ class _InMemory(MultiPartParser):
     spool_max_size = 2**62
 
 
-async def parse(headers: Headers, body: bytes, max_images: int, kind: type[F]) -> tuple[list[bytes], F]:
+async def parse_images(
+    headers: Headers, body: bytes, max_images: int, kind: type[F]
+) -> tuple[list[bytes], F]:
     """The images of a body in order, and the fields of this kind beside them.
 
     A body that is neither multipart nor JSON is one image, whatever its type says. Raises NoImages,

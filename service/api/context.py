@@ -8,7 +8,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Header, Request, Response
 
-from service.api.body import Limits, parse, parsed, read_body
+from service.api.body import Limits, parse_images, parsed, read_body
 from service.api.metrics import Metrics
 from service.api.schemas.fields import Fields
 from service.api.schemas.results import Timing
@@ -24,7 +24,7 @@ ENDED = "The engine's thread has ended; the process must be restarted."
 
 
 @dataclass(frozen=True)
-class Room:
+class Context:
     """The collaborators of one application."""
 
     classifier: Classifier
@@ -72,12 +72,12 @@ class Room:
 # Dependencies are coroutines: FastAPI would run each plain function in a thread.
 
 
-async def _room(request: Request) -> Room:
-    room: Room = request.app.state.room
-    return room
+async def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
 
 
-InRoom = Annotated[Room, Depends(_room)]
+InContext = Annotated[Context, Depends(_context)]
 
 
 T = TypeVar("T")
@@ -126,12 +126,12 @@ W = TypeVar("W", bound=Staged)
 
 
 @dataclass(frozen=True)
-class Call:
+class ImageCall:
     """What the routes that take images depend on."""
 
     request: Request
     response: Response
-    room: Room
+    context: Context
 
     @property
     def permit(self) -> Permit:
@@ -143,8 +143,8 @@ class Call:
         """The images of the body, and its fields with those of the query on top."""
         body = await self._body()
         await self.permit.charge(len(body))  # for the copies that parsing makes
-        limit = self.room.limits.max_images_per_request
-        images, fields = await parse(self.request.headers, body, limit, type(query))
+        limit = self.context.limits.max_images_per_request
+        images, fields = await parse_images(self.request.headers, body, limit, type(query))
         self.permit.keep(sum(map(len, images)))
         return [*images], fields.model_copy(update=query.model_dump(exclude_none=True))
 
@@ -164,18 +164,18 @@ class Call:
         done = await unless_gone(self.request, work)
         timing = Timing.of(done.stages, self.permit.deadline)
         self.response.headers["Server-Timing"] = timing.header()
-        self.room.metrics.observe_stages(timing.model_dump())
+        self.context.metrics.observe_stages(timing.model_dump())
         return done, timing
 
     async def _body(self) -> bytes:
-        return await read_body(self.request, self.permit, self.room.limits)
+        return await read_body(self.request, self.permit, self.context.limits)
 
 
 async def _call(
-    request: Request, response: Response, room: InRoom, _timeout_ms: TimeoutMs = None
-) -> Call:
+    request: Request, response: Response, context: InContext, _timeout_ms: TimeoutMs = None
+) -> ImageCall:
     """The gate has read the deadline; here it is documented, and refused where it is no number."""
-    return Call(request, response, room)
+    return ImageCall(request, response, context)
 
 
-InCall = Annotated[Call, Depends(_call)]
+InCall = Annotated[ImageCall, Depends(_call)]

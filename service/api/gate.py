@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import problems
 from service.api.access import check_key, key_in
-from service.api.context import Room
+from service.api.context import Context
 from service.errors import BodyTooLarge, RequestError
 from service.serving.capacity import Permit
 
@@ -21,9 +21,9 @@ MAX_DIGITS = 20  # say enough of a length; Python refuses to read 5,000
 class Gate:
     """ASGI middleware in front of the routes that take images. It gives each request its permit."""
 
-    def __init__(self, app: ASGIApp, room: Room, routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp, context: Context, routes: Sequence[BaseRoute]) -> None:
         self._app = app
-        self._room = room
+        self._context = context
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,15 +52,15 @@ class Gate:
 
     def _let_in(self, headers: Headers) -> Permit:
         """Raises NotAuthorized, BodyTooLarge, or TooBusy."""
-        limits = self._room.limits
-        check_key(self._room.api_keys(), key_in(headers))
+        limits = self._context.limits
+        check_key(self._context.api_keys(), key_in(headers))
         if (_number(headers, "content-length") or 0) > limits.max_body_bytes:
             raise BodyTooLarge(limits.max_body_bytes)
         asked_ms = _number(headers, "x-request-timeout-ms")
         timeout_s = (
             min(limits.request_timeout_s, asked_ms / 1e3) if asked_ms else limits.request_timeout_s
         )
-        return self._room.classifier.capacity.let_in(timeout_s)
+        return self._context.classifier.capacity.let_in(timeout_s)
 
 
 def _number(headers: Headers, name: str) -> int | None:

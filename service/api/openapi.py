@@ -74,7 +74,7 @@ PATH = "/openapi.json"
 UNREAD = (Problem, PredictRequest, InferenceRequest)
 
 
-def install(app: FastAPI) -> None:
+def describe(app: FastAPI) -> None:
     """Makes `app` describe itself so: when first asked, and in a thread."""
 
     def document(request: Request) -> JSONResponse:

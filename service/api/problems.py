@@ -21,7 +21,7 @@ INTERNAL = "internal"
 
 
 @dataclass(frozen=True)
-class Row:
+class ProblemRow:
     """How one error is told over HTTP, and to clients of other servers, who know no 422."""
 
     status: int
@@ -32,29 +32,29 @@ class Row:
         return (is_foreign and self.foreign_status) or self.status
 
 
-TABLE: dict[type[errors.RequestError], Row] = {
-    errors.BadParameter: Row(422, "Bad parameter", 400),
-    errors.NoImages: Row(422, "No image", 400),
-    errors.NotAnImage: Row(422, "Not an image", 400),
-    errors.ImageTooLarge: Row(413, "Too many pixels"),
-    errors.TooManyImages: Row(413, "Too many images"),
-    errors.TooManyJobs: Row(413, "Too many jobs"),
-    errors.BodyTooLarge: Row(413, "Body too large"),
-    errors.BodyTooSlow: Row(408, "Body too slow"),
-    errors.ClientGone: Row(499, "Client closed the connection"),
-    errors.NotAuthorized: Row(401, "Not authorized"),
-    errors.UnknownHead: Row(404, "Unknown head"),
-    errors.UnknownVersion: Row(404, "Unknown version"),
-    errors.HeadUnavailable: Row(503, "Head unavailable"),
-    errors.NotReady: Row(503, "Not ready"),
-    errors.TooBusy: Row(429, "Too busy"),
-    errors.DeadlineExceeded: Row(504, "Deadline exceeded"),
-    errors.EngineFailed: Row(500, "Engine failed"),
-    errors.CannotExplain: Row(422, "Cannot explain"),
-    errors.NoReport: Row(404, "No report"),
-    errors.BenchmarkRunning: Row(409, "Benchmark running"),
-    errors.TooLittleMemory: Row(409, "Too little memory"),
-    errors.BenchmarkFailed: Row(503, "Benchmark failed"),
+TABLE: dict[type[errors.RequestError], ProblemRow] = {
+    errors.BadParameter: ProblemRow(422, "Bad parameter", 400),
+    errors.NoImages: ProblemRow(422, "No image", 400),
+    errors.NotAnImage: ProblemRow(422, "Not an image", 400),
+    errors.ImageTooLarge: ProblemRow(413, "Too many pixels"),
+    errors.TooManyImages: ProblemRow(413, "Too many images"),
+    errors.TooManyJobs: ProblemRow(413, "Too many jobs"),
+    errors.BodyTooLarge: ProblemRow(413, "Body too large"),
+    errors.BodyTooSlow: ProblemRow(408, "Body too slow"),
+    errors.ClientGone: ProblemRow(499, "Client closed the connection"),
+    errors.NotAuthorized: ProblemRow(401, "Not authorized"),
+    errors.UnknownHead: ProblemRow(404, "Unknown head"),
+    errors.UnknownVersion: ProblemRow(404, "Unknown version"),
+    errors.HeadUnavailable: ProblemRow(503, "Head unavailable"),
+    errors.NotReady: ProblemRow(503, "Not ready"),
+    errors.TooBusy: ProblemRow(429, "Too busy"),
+    errors.DeadlineExceeded: ProblemRow(504, "Deadline exceeded"),
+    errors.EngineFailed: ProblemRow(500, "Engine failed"),
+    errors.CannotExplain: ProblemRow(422, "Cannot explain"),
+    errors.NoReport: ProblemRow(404, "No report"),
+    errors.BenchmarkRunning: ProblemRow(409, "Benchmark running"),
+    errors.TooLittleMemory: ProblemRow(409, "Too little memory"),
+    errors.BenchmarkFailed: ProblemRow(503, "Benchmark failed"),
 }
 
 IMAGE_ERRORS = (errors.NotAnImage, errors.ImageTooLarge)
@@ -138,7 +138,7 @@ def unexpected() -> JSONResponse:
     return respond(500, INTERNAL, "Internal error", "The service failed; its log says why.")
 
 
-def install(app: FastAPI) -> None:
+def answer_errors(app: FastAPI) -> None:
     """Makes every error that leaves a route of `app` a problem document.
 
     Handlers are coroutines: Starlette would run each plain function in a thread.

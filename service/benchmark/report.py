@@ -7,13 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.serving.engines import EngineName
 
 
-class Part(BaseModel):
+class ReportPart(BaseModel):
     """A part of a report; unknown fields are refused, so that another release's is not half read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Latency(Part):
+class Latency(ReportPart):
     """Calls with pixels in memory, backbone and head together; decoding and HTTP are not in it."""
 
     batch_size: int
@@ -28,7 +28,7 @@ class Latency(Part):
     images_per_s: float = Field(description="batch size / mean")
 
 
-class Growth(Part):
+class Growth(ReportPart):
     """How a process grew that loaded one head; null where the system does not tell, see `reason`."""
 
     resident_mb: float | None = Field(
@@ -52,7 +52,7 @@ class Memory(Growth):
     file_mb: float = Field(description="the compiled files that the engine opens")
 
 
-class MeasuredHead(Part):
+class MeasuredHead(ReportPart):
     """One version of one head on one engine."""
 
     head: str
@@ -65,7 +65,7 @@ class MeasuredHead(Part):
     memory: Memory
 
 
-class Ratio(Part):
+class Ratio(ReportPart):
     """Median latency of one head over that of another, with its 95 % bootstrap interval.
 
     The interval is null after fewer than 5 rounds.
@@ -81,7 +81,7 @@ class Ratio(Part):
     high: float | None
 
 
-class Machine(Part):
+class Machine(ReportPart):
     """Where it was measured, and with what."""
 
     host: str
@@ -91,7 +91,7 @@ class Machine(Part):
     versions: dict[str, str] = Field(description="of Python, of this service and of its libraries")
 
 
-class Progress(Part):
+class Progress(ReportPart):
     """What a run is doing now."""
 
     step: int = Field(description="counts what was begun, from 1")
@@ -101,7 +101,7 @@ class Progress(Part):
     share: float = Field(description="of the time given that has passed, at most 1")
 
 
-class Report(Part):
+class Report(ReportPart):
     """One run. Each head was measured in a process of its own, and with a backbone of its own."""
 
     started: datetime

@@ -6,7 +6,7 @@ from service.benchmark.report import MeasuredHead, Report
 from service.console import columns, show_table, wide_console
 
 
-def show(report: Report) -> None:
+def show_report(report: Report) -> None:
     """Prints the report to stdout."""
     console = wide_console()
     for table in (_latency(report), _memory(report), _ratios(report)):

@@ -137,19 +137,19 @@ def _init(arguments: argparse.Namespace) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    from service.lab.models.importing import Wishes, import_model
+    from service.lab.models.importing import ImportOptions, import_model
 
-    wishes = {name: getattr(arguments, name) for name in Wishes.__dataclass_fields__}
-    _tell(import_model(open_store(_settings(arguments)), arguments.file, Wishes(**wishes)))
+    wishes = {name: getattr(arguments, name) for name in ImportOptions.__dataclass_fields__}
+    _tell(import_model(open_store(_settings(arguments)), arguments.file, ImportOptions(**wishes)))
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from service.lab.training.head_spec import parse
-    from service.lab.training.train import Wishes, train
+    from service.lab.training.head_spec import parse_head
+    from service.lab.training.train import TrainOptions, train
 
-    arguments.heads = tuple(map(parse, arguments.heads))
-    given = {name: getattr(arguments, name) for name in Wishes.__dataclass_fields__}
-    wishes = Wishes(**{name: value for name, value in given.items() if value is not None})
+    arguments.heads = tuple(map(parse_head, arguments.heads))
+    given = {name: getattr(arguments, name) for name in TrainOptions.__dataclass_fields__}
+    wishes = TrainOptions(**{name: value for name, value in given.items() if value is not None})
     for card in train(open_store(_settings(arguments)), arguments.folder, wishes):
         _tell(card)
 
@@ -188,32 +188,32 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(report.model_dump_json(indent=1))
     else:
-        from service.benchmark.table import show
+        from service.benchmark.table import show_report
 
-        show(report)
+        show_report(report)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from service.cli.predict import Asking, predict
+    from service.cli.predict import Asking, predict_files
     from service.client import DEFAULT_URL, Client
 
     url = os.environ.get("RESNET_HEADS_URL", DEFAULT_URL) if arguments.url is None else arguments.url
     with Client(url, api_key=os.environ.get("RESNET_HEADS_API_KEY")) as client:
         asking = Asking(client, arguments.heads, arguments.top_k, arguments.explain)
-        return predict(asking, arguments.paths, arguments.json)
+        return predict_files(asking, arguments.paths, arguments.json)
 
 
 def _study(arguments: argparse.Namespace) -> None:
-    from service.study.page import check, write
-    from service.study.study import compare
-    from service.study.table import show
+    from service.study.page import check, write_page
+    from service.study.study import study_of
+    from service.study.table import show_study
 
     if arguments.html:
         check(arguments.html)
-    study = compare(open_bench(_settings(arguments)))
-    show(study)
+    study = study_of(open_bench(_settings(arguments)))
+    show_study(study)
     if arguments.html:
-        write(study, arguments.html)
+        write_page(study, arguments.html)
         say(f"Written: {arguments.html}")
 
 

@@ -101,7 +101,7 @@ class Asking:
         return outcome
 
 
-def predict(asking: Asking, paths: Sequence[Path], as_json: bool) -> int:
+def predict_files(asking: Asking, paths: Sequence[Path], as_json: bool) -> int:
     """Prints what the files got, and says why some failed. Returns the exit code: 1 if any did.
 
     Raises CommandError or OSError before anything is asked, and CallFailed when the rest would fail too;

@@ -60,7 +60,7 @@ def _imagenet(store: Store, gap: keras.Model) -> list[Card]:
 def _demo(store: Store) -> list[Card]:
     check_writable(store.root)
     cards = []
-    for head in demo.heads():
+    for head in demo.demo_heads():
         description = Description(
             head=head.name,
             labels=demo.LABELS,

@@ -23,7 +23,7 @@ from service import logs
 from service.errors import DeadlineExceeded, EngineFailed, NotReady
 from service.serving.capacity import STOPPING, Capacity
 from service.serving.deadline import Deadline
-from service.serving.engine_lock import Turn
+from service.serving.engine_lock import EngineLock
 from service.serving.explain.shift import IN_PLACE, Offset
 from service.serving.loading import LoadedBackbone, LoadedHead, batch_sizes
 
@@ -44,7 +44,7 @@ class Trace:
 
 
 @dataclass
-class Outputs:
+class JobOutputs:
     """By head name: probabilities (classes,), and traces where the job asks for them."""
 
     probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
@@ -52,10 +52,10 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class Answer:
+class JobResult:
     """What one job got, and its batch's seconds."""
 
-    outputs: Outputs
+    outputs: JobOutputs
     inference_s: float
     finished: float
 
@@ -72,7 +72,7 @@ class Job:
     decode_s: float = 0.0
     number: int = field(default_factory=itertools.count().__next__)
     request_id: str = field(default_factory=logs.request_id.get)
-    done: Future[Answer] = field(default_factory=Future)
+    done: Future[JobResult] = field(default_factory=Future)
 
     @property
     def backbone(self) -> LoadedBackbone:
@@ -106,13 +106,13 @@ class Batcher:
         max_batch_size: int,
         capacity: Capacity,
         on_batch: OnBatch = lambda *_: None,
-        turn: Turn | None = None,
+        engine_lock: EngineLock | None = None,
         stop_s: float = STOP_S,
     ) -> None:
         self._batch_sizes = batch_sizes(max_batch_size)
         self.capacity = capacity
         self._on_batch = on_batch
-        self._turn = turn or Turn()
+        self._engine_lock = engine_lock or EngineLock()
         self._stop_s = stop_s
         self._queues: OrderedDict[LoadedBackbone, list[Job]] = OrderedDict()
         self._changed = threading.Condition()
@@ -182,7 +182,7 @@ class Batcher:
         return max((size for size in self._batch_sizes if size <= jobs), default=0)
 
     def _execute(self, batch: Sequence[Job]) -> None:
-        with self._turn:
+        with self._engine_lock:
             started = time.perf_counter()
             answers = _compute(batch)
         finished = time.perf_counter()
@@ -190,7 +190,7 @@ class Batcher:
         answered = [pair for pair in zip(batch, answers, strict=True) if not pair[0].done.done()]
         self._tell(len(batch), [head for job, _ in answered for head in job.heads])
         for job, outputs in answered:
-            job.done.set_result(Answer(outputs, finished - started, finished))
+            job.done.set_result(JobResult(outputs, finished - started, finished))
 
     def _tell(self, images: int, answering: Iterable[LoadedHead]) -> None:
         """Those who wait get their answers whatever becomes of this."""
@@ -200,7 +200,7 @@ class Batcher:
             log.exception("what counts batches failed")
 
 
-def _compute(batch: Sequence[Job]) -> list[Outputs]:
+def _compute(batch: Sequence[Job]) -> list[JobOutputs]:
     """One backbone pass over the batch, then each head on the rows that want it.
 
     A head that raises fails the jobs that asked for it, and no other.
@@ -208,7 +208,7 @@ def _compute(batch: Sequence[Job]) -> list[Outputs]:
     features = batch[0].backbone.network(
         np.stack([job.pixels for job in batch if job.pixels is not None])
     )
-    answers = [Outputs() for _ in batch]
+    answers = [JobOutputs() for _ in batch]
     for head in dict.fromkeys(head for job in batch for head in job.heads):
         rows = [row for row, job in enumerate(batch) if head in job.heads]
         name = head.card.head

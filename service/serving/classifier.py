@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, ImageError
-from service.serving.batcher import Answer, Batcher, Job, Outputs, Trace
+from service.serving.batcher import Batcher, Job, JobOutputs, JobResult, Trace
 from service.serving.capacity import Permit
-from service.serving.explain.evidence import Evidence, explain
+from service.serving.explain.evidence import Evidence, evidence_of
 from service.serving.explain.shift import IN_PLACE, Offset, moved
 from service.serving.heads import Heads
 from service.serving.host import give_way
@@ -146,7 +146,7 @@ class Classifier:
 
         def evidence() -> list[Evidence]:
             return [
-                explain(
+                evidence_of(
                     layers, trace[name], output, rank(of_image[name], 1)[0] if index is None else index
                 )
                 for of_image, trace in zip(classified.images, classified.traces, strict=True)
@@ -204,18 +204,18 @@ def rank(probabilities: NDArray[np.float32], top_k: int) -> list[int]:
     return best
 
 
-def _by_image(answers: Sequence[Answer], backbones: int) -> list[Outputs]:
+def _by_image(answers: Sequence[JobResult], backbones: int) -> list[JobOutputs]:
     """The answers of each image's jobs, one a backbone, as one; jobs are in the order of images."""
-    merged: list[Outputs] = []
+    merged: list[JobOutputs] = []
     for start in range(0, len(answers), backbones):
-        merged.append(Outputs())
+        merged.append(JobOutputs())
         for answer in answers[start : start + backbones]:
             merged[-1].probabilities |= answer.outputs.probabilities
             merged[-1].traces |= answer.outputs.traces
     return merged
 
 
-def _stages(arrived: float, jobs: Sequence[Job], answers: Sequence[Answer]) -> Stages:
+def _stages(arrived: float, jobs: Sequence[Job], answers: Sequence[JobResult]) -> Stages:
     job, last = max(zip(jobs, answers, strict=True), key=lambda pair: pair[1].finished)
     waited = last.finished - arrived - job.decode_s - last.inference_s
     return Stages(1e3 * job.decode_s, 1e3 * max(waited, 0.0), 1e3 * last.inference_s)

@@ -1,13 +1,13 @@
-"""Whose turn it is to compute: that of requests, or of a version that is being checked and warmed."""
+"""Lets either requests compute, or the check and warm-up of a new version."""
 
 import threading
 import time
 
-YIELD_S = 0.001  # whoever waits gets a lock that is free so long; a lock alone lets its last holder win
+YIELD_S = 0.001  # threading.Lock is not fair: sleep after releasing it, so that the waiter gets it
 
 
-class Turn:
-    """A context manager: two passes at once would take each other's cores, and wait at every layer."""
+class EngineLock:
+    """A context manager, held for one pass. Two at once would share the cores and wait at every layer."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,5 +26,5 @@ class Turn:
         self._lock.release()
 
     def let_others(self) -> None:
-        """To be called after a turn of one's own: where others wait, they get as long as it took."""
+        """To be called after a pass: where another thread waits, it gets as long as that took."""
         time.sleep(max(self._owed_s, YIELD_S))

@@ -20,7 +20,7 @@ from service.errors import (
     is_transient,
 )
 from service.serving.capacity import STOPPING
-from service.serving.engine_lock import Turn
+from service.serving.engine_lock import EngineLock
 from service.serving.engines import Engine, EngineName
 from service.serving.loading import LoadedHead, Loader, Rebuild
 from service.store.layout import Stamp, Store
@@ -76,7 +76,7 @@ class Heads:
         *,
         kept_versions: int = 1,
         pinned: Mapping[str, int] | None = None,
-        turn: Turn | None = None,
+        engine_lock: EngineLock | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
         self._store = store
@@ -85,7 +85,7 @@ class Heads:
         self._rebuild = rebuild
         self._kept_versions = kept_versions
         self._pinned = pinned or {}
-        self._turn = turn or Turn()
+        self._engine_lock = engine_lock or EngineLock()
         self._stopping = stopping or threading.Event()
         self._loader: Loader | None = None
         self._tried: dict[tuple[str, int], Tried] = {}
@@ -172,7 +172,7 @@ class Heads:
 
     def _new_loader(self) -> Loader:
         engine = self._open_engine()
-        return Loader(self._store, engine, self._max_batch_size, self._rebuild, self._turn)
+        return Loader(self._store, engine, self._max_batch_size, self._rebuild, self._engine_lock)
 
     def _forget_unused(self, loader: Loader) -> None:
         told = {

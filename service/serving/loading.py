@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from service.errors import GoldenCheckFailed, ImageError, is_transient
-from service.serving.engine_lock import Turn
+from service.serving.engine_lock import EngineLock
 from service.serving.engines import BackboneNetwork, Engine, EngineName, HeadNetwork, Network
 from service.serving.pixels import decode
 from service.store.card import Card, Input
@@ -46,10 +46,15 @@ class Loader:
     """Opens versions of one store on one engine. Used by one thread at a time."""
 
     def __init__(
-        self, store: Store, engine: Engine, max_batch_size: int, rebuild: Rebuild, turn: Turn
+        self,
+        store: Store,
+        engine: Engine,
+        max_batch_size: int,
+        rebuild: Rebuild,
+        engine_lock: EngineLock,
     ) -> None:
         self.engine = engine
-        self._turn = turn
+        self._engine_lock = engine_lock
         self._store = store
         self._max_batch_size = max_batch_size
         self._rebuild = rebuild
@@ -65,13 +70,15 @@ class Loader:
         )
         network = self._open(card, self._store.head_of, self.engine.open_head)
         loaded = LoadedHead(card, backbone, network)
-        check_golden(loaded, self._turn)
+        check_golden(loaded, self._engine_lock)
         if key not in self._backbones:
             pixels = (card.input.height, card.input.width, 3)
-            warm(backbone.network, batch_sizes(self._max_batch_size), pixels, np.uint8, self._turn)
+            warm(
+                backbone.network, batch_sizes(self._max_batch_size), pixels, np.uint8, self._engine_lock
+            )
             self._backbones[key] = backbone
         rows = range(1, self._max_batch_size + 1)  # of a batch that other heads share
-        warm(loaded.network, rows, card.backbone.feature_shape, np.float32, self._turn)
+        warm(loaded.network, rows, card.backbone.feature_shape, np.float32, self._engine_lock)
         return loaded
 
     def keep(self, heads: Iterable[LoadedHead]) -> None:
@@ -81,9 +88,9 @@ class Loader:
 
     def _open(self, card: Card, find: Callable[[Card, EngineName], Path], by: Callable[[Path], N]) -> N:
         folder = self._find(card, find)
-        with self._turn:
+        with self._engine_lock:
             opened = by(folder)
-        self._turn.let_others()
+        self._engine_lock.let_others()
         return opened
 
     def _find(self, card: Card, find: Callable[[Card, EngineName], Path]) -> Path:
@@ -101,7 +108,7 @@ class Loader:
             return find(card, self.engine.name)
 
 
-def check_golden(head: LoadedHead, turn: Turn) -> None:
+def check_golden(head: LoadedHead, engine_lock: EngineLock) -> None:
     """Raises GoldenCheckFailed when the golden image's probabilities are not the recorded ones."""
     golden = head.card.golden
     try:
@@ -109,9 +116,9 @@ def check_golden(head: LoadedHead, turn: Turn) -> None:
     except ImageError as exc:
         raise GoldenCheckFailed(f"its image cannot be read: {exc.reason}") from exc
     backbone = head.backbone.network.another()  # other heads may be serving with this one
-    with turn:
+    with engine_lock:
         answer = head.network(backbone(pixels[np.newaxis]))[0]
-    turn.let_others()
+    engine_lock.let_others()
     expected = np.asarray(golden.probabilities)
     if answer.shape != expected.shape:
         raise GoldenCheckFailed(f"{answer.size} probabilities for {expected.size} labels.")
@@ -136,10 +143,10 @@ def warm(
     sizes: Iterable[int],
     shape: tuple[int, ...],
     dtype: type[np.generic],
-    turn: Turn,
+    engine_lock: EngineLock,
 ) -> None:
     """Calls a network once with every batch size it will meet: the first call of each is slow."""
     for size in sizes:
-        with turn:
+        with engine_lock:
             network(np.zeros((size, *shape), dtype))
-        turn.let_others()
+        engine_lock.let_others()

@@ -21,13 +21,13 @@ HeadName = Annotated[str, StringConstraints(pattern=HEAD_NAME.pattern)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Part(BaseModel):
+class CardPart(BaseModel):
     """A part of a card: frozen, and strict about its fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Input(Part):
+class Input(CardPart):
     """How image bytes become what the backbone was trained on."""
 
     height: int = Field(gt=0)
@@ -37,14 +37,14 @@ class Input(Part):
     preprocessing: Preprocessing
 
 
-class Output(Part):
+class Output(CardPart):
     """What the saved model ends in, and how that becomes one probability per label."""
 
     activation: Literal["softmax", "sigmoid", "linear"]
     to_probabilities: Literal["identity", "complement", "softmax"]
 
 
-class Backbone(Part):
+class Backbone(CardPart):
     """The part up to the last feature map; heads with equal digest and input share it."""
 
     digest: Sha256
@@ -52,7 +52,7 @@ class Backbone(Part):
     feature_shape: tuple[int, int, int]
 
 
-class Structure(Part):
+class Structure(CardPart):
     """The part after the last feature map."""
 
     digest: Sha256
@@ -64,7 +64,7 @@ class Structure(Part):
     weight_bytes: int
 
 
-class Interval(Part):
+class Interval(CardPart):
     """A mean with its 95 % interval by Student's t; without one where there is a single value."""
 
     mean: float
@@ -72,7 +72,7 @@ class Interval(Part):
     high: float | None
 
 
-class SeedRun(Part):
+class SeedRun(CardPart):
     """One training from one seed, and what it scored on the test split."""
 
     seed: int
@@ -81,7 +81,7 @@ class SeedRun(Part):
     accuracy: float
 
 
-class Epoch(Part):
+class Epoch(CardPart):
     """One step of the learning curve; losses are cross-entropies in nats."""
 
     train_loss: float
@@ -89,7 +89,7 @@ class Epoch(Part):
     validation_accuracy: float
 
 
-class Shift(Part):
+class Shift(CardPart):
     """Test pictures moved by so many pixels, edges repeated, each in one of four directions in turn."""
 
     pixels: int
@@ -97,14 +97,14 @@ class Shift(Part):
     agreement: float = Field(description="top-1 the same as of the picture in its place")
 
 
-class SizePoint(Part):
+class SizePoint(CardPart):
     """What training on fewer pictures of each class gave."""
 
     images_per_class: int
     accuracy: Interval
 
 
-class Experiment(Part):
+class Experiment(CardPart):
     """How `train` got this head, and its scores on the test split, which no choice has seen.
 
     Two experiments may be compared image by image where `data` is equal.
@@ -131,7 +131,7 @@ class Experiment(Part):
     peak_mb: float = Field(description="most resident memory of the whole command so far")
 
 
-class Training(Part):
+class Training(CardPart):
     """How the head was trained here, and what it scored on images it had not seen."""
 
     images_train: int
@@ -144,7 +144,7 @@ class Training(Part):
     experiment: Experiment | None = None
 
 
-class Quantization(Part):
+class Quantization(CardPart):
     """How `quantize` got the int8 backbone of this head, and what that cost on held-out pictures."""
 
     source_head: HeadName = Field(description="the float32 head whose own layers this one has")
@@ -161,7 +161,7 @@ class Quantization(Part):
     max_drop: float = Field(description="in points; a larger fall would have been refused")
 
 
-class Golden(Part):
+class Golden(CardPart):
     """A small image (PNG, base64) and the probabilities it must get, in label order, within a tolerance.
 
     They are Keras' own; of an int8 backbone they are its own where it was made.
@@ -172,7 +172,7 @@ class Golden(Part):
     tolerance: float = Field(1e-3, gt=0, lt=1)
 
 
-class Card(Part):
+class Card(CardPart):
     """One version of one head. `weight_bytes` and `parameters` are exact; times are UTC."""
 
     schema_version: Literal[1] = 1

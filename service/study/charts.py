@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from service.store.card import Epoch, Interval
 from service.study.road import Road
-from service.study.rows import Candidate, Row
+from service.study.rows import Candidate, StudyRow
 
 ACCURACY = "accuracy, %"
 
@@ -58,7 +58,7 @@ def of(tested: Sequence[Candidate], roads: Sequence[Road]) -> list[Chart]:
 
 
 def _against(
-    what: str, axis: str, tested: Sequence[Candidate], figure: Callable[[Row], float | None]
+    what: str, axis: str, tested: Sequence[Candidate], figure: Callable[[StudyRow], float | None]
 ) -> Chart:
     series = tuple(
         Series(one.head, one.head, (_accuracy(x, one.experiment.accuracy),), is_line=False)

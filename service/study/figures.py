@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from service.store.card import Interval
 from service.study.pairs import points
 from service.study.road import Road
-from service.study.rows import Row
+from service.study.rows import StudyRow
 from service.study.study import Study
 
 UNKNOWN = "-"
@@ -38,7 +38,7 @@ def of_road(road: Road) -> Figures:
                 stop.candidate.head,
                 f"{stop.filter_side}x{stop.filter_side}",
                 f"{stop.cells}x{stop.cells}",
-                *accuracy(stop.candidate.experiment.accuracy),
+                *accuracy_cells(stop.candidate.experiment.accuracy),
                 f"{stop.candidate.row.card.structure.parameters:,}",
             )
             for stop in road
@@ -46,7 +46,7 @@ def of_road(road: Road) -> Figures:
     )
 
 
-def accuracy(interval: Interval | None) -> tuple[str, str]:
+def accuracy_cells(interval: Interval | None) -> tuple[str, str]:
     """The mean and the interval, in percent."""
     if interval is None:
         return UNKNOWN, UNKNOWN
@@ -56,12 +56,12 @@ def accuracy(interval: Interval | None) -> tuple[str, str]:
     return mean, f"{points(interval.low)} to {points(interval.high)}"
 
 
-def _head(row: Row, study: Study) -> tuple[str, ...]:
+def _head(row: StudyRow, study: Study) -> tuple[str, ...]:
     shifted = [row.shifted(pixels) for pixels in study.shifts]
     return (
         f"{row.head} v{row.card.version}",
         "*" if row.head in study.best else "",
-        *accuracy(row.accuracy),
+        *accuracy_cells(row.accuracy),
         *(UNKNOWN if share is None else points(share) for share in shifted),
         _number(row.seconds, 0),
         f"{row.parameters:,}",

@@ -24,7 +24,7 @@ def listing(lines: Iterable[object]) -> str:
     return items and f"<ul>{items}</ul>"
 
 
-def table(figures: Figures, caption: str) -> str:
+def html_table(figures: Figures, caption: str) -> str:
     """The first cell of a row names it."""
     body = "".join(
         f"<tr>{_header('row', first)}{''.join(map(_cell, others))}</tr>"
@@ -45,11 +45,12 @@ def figure(number: int, chart: Chart) -> str:
     return (
         f'<figure><figcaption>{title}</figcaption><div class="canvas"><canvas id="chart-{number}" '
         f'role="img" aria-label="{title}; its figures are in the table that follows"></canvas></div>'
-        f"<details><summary>Figures: {title}</summary>{table(figures, chart.title)}</details></figure>"
+        f"<details><summary>Figures: {title}</summary>{html_table(figures, chart.title)}"
+        "</details></figure>"
     )
 
 
-def confusion(one: Candidate) -> str:
+def confusion_table(one: Candidate) -> str:
     """Rows: the truth; columns: what the head took it for; shaded by the share of the row."""
     labels = one.row.card.labels
     body = "".join(

@@ -32,7 +32,7 @@ def check(path: Path) -> None:
         check_writable(path.parent)
 
 
-def write(study: Study, path: Path) -> None:
+def write_page(study: Study, path: Path) -> None:
     """Replaces the file whole or not at all. Raises CommandError when it cannot."""
     check(path)
     text = render(study)
@@ -79,7 +79,7 @@ def render(study: Study) -> str:
 def _body(study: Study) -> tuple[str, list[dict[str, object]]]:
     """HTML, and the charts in the order of their canvases."""
     parts = [
-        markup.table(of_heads(study), "The heads of the store"),
+        markup.html_table(of_heads(study), "The heads of the store"),
         markup.paragraphs(study.notes),
     ]
     if study.pairs or study.pair_notes:
@@ -102,8 +102,10 @@ def _group(tested: Sequence[Candidate], study: Study, drawn: list[Chart]) -> lis
     for chart in charts.of(tested, roads):
         parts.append(markup.figure(len(drawn), chart))
         drawn.append(chart)
-    parts += [markup.table(of_road(road), "The pooling road, from Flatten to GAP") for road in roads]
-    parts += [markup.confusion(one) for one in tested]
+    parts += [
+        markup.html_table(of_road(road), "The pooling road, from Flatten to GAP") for road in roads
+    ]
+    parts += [markup.confusion_table(one) for one in tested]
     return parts
 
 

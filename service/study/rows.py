@@ -8,7 +8,7 @@ from service.store.card import Card, Experiment, Interval
 
 
 @dataclass(frozen=True)
-class Row:
+class StudyRow:
     """The newest readable version of a head; figures that nobody knows are None."""
 
     card: Card
@@ -64,7 +64,7 @@ class Row:
 class Candidate:
     """A row whose head has an experiment."""
 
-    row: Row
+    row: StudyRow
     experiment: Experiment
 
     @property

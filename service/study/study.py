@@ -12,14 +12,14 @@ from service.store.layout import Store
 from service.study import pairs
 from service.study.pareto import pareto
 from service.study.road import Road, roads
-from service.study.rows import Candidate, Row
+from service.study.rows import Candidate, StudyRow
 
 
 @dataclass(frozen=True)
 class Study:
     """`best` are heads; `notes` belong below the table, `pair_notes` below the pairs."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[StudyRow, ...]
     best: frozenset[str]
     notes: tuple[str, ...]
     pairs: tuple[pairs.Pair, ...]
@@ -42,11 +42,11 @@ class Study:
         return [[one for one in self.tested if one.pictures == key] for key in keys]
 
 
-def compare(bench: Bench) -> Study:
+def study_of(bench: Bench) -> Study:
     """The newest readable version of each head. Raises CommandError for an empty store."""
     cards, unreadable = _cards(bench.store)
     report = _report(bench, cards)
-    rows = [Row(card, _measured(report, card)) for card in cards]
+    rows = [StudyRow(card, _measured(report, card)) for card in cards]
     tested = _tested(rows)
     judged = pareto(tested)
     notes = [judged.note] if tested else []
@@ -60,7 +60,7 @@ def compare(bench: Bench) -> Study:
     )
 
 
-def _tested(rows: Sequence[Row]) -> list[Candidate]:
+def _tested(rows: Sequence[StudyRow]) -> list[Candidate]:
     return [Candidate(row, row.experiment) for row in rows if row.experiment]
 
 
@@ -94,7 +94,7 @@ def _measured(report: Report | None, card: Card) -> MeasuredHead | None:
     return None
 
 
-def _notes(rows: Sequence[Row], report: Report | None) -> list[str]:
+def _notes(rows: Sequence[StudyRow], report: Report | None) -> list[str]:
     told = ["Accuracy: on held-out pictures; the mean over seeds and its 95 % interval by Student's t."]
     if untested := [row.head for row in rows if not row.experiment]:
         told.append(f"Not compared, because `train` did not make them: {', '.join(untested)}.")

@@ -7,7 +7,7 @@ from service.study.figures import Figures, of_heads, of_road
 from service.study.study import Study
 
 
-def show(study: Study) -> None:
+def show_study(study: Study) -> None:
     """Prints the study to stdout."""
     console = wide_console()
     show_table(console, _table(of_heads(study)))

@@ -27,7 +27,7 @@ def connect() -> Iterator[Connect]:
         def start(heads=None, wait=True, measuring=None, **settings) -> httpx.Client:
             heads = heads or fake_heads()
             app = create_app(Settings(**settings), heads_=heads)
-            app.state.room.bench.command = measuring or app.state.room.bench.command
+            app.state.context.bench.command = measuring or app.state.context.bench.command
             url = stack.enter_context(running(app))
             client = stack.enter_context(httpx.Client(base_url=url, timeout=20))
             client.event_hooks["response"].append(lambda response: check_documented(app, response))

@@ -130,7 +130,7 @@ def test_the_service_is_described_in_a_thread():
 def test_metrics_are_written_in_a_thread():
     with watching(fake_heads()) as (watched, client):
         for number in range(500):
-            watched.app.state.room.metrics.observe_request(f"/{number}", 200, 0.1, None)
+            watched.app.state.context.metrics.observe_request(f"/{number}", 200, 0.1, None)
         answer, _, share = watched.ask(client.get, "/metrics")
     assert "/499" in answer.text
     assert share < MOST

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime
 
 from service.benchmark.report import Latency, Machine, MeasuredHead, Memory, Ratio, Report
-from service.benchmark.table import show
+from service.benchmark.table import show_report
 
 LATENCY = Latency(
     batch_size=8,
@@ -46,7 +46,7 @@ def report(**memory):
 
 
 def test_without_a_terminal_it_is_plain_columns(capsys):
-    show(report(resident_mb=300, marginal_mb=4.04))
+    show_report(report(resident_mb=300, marginal_mb=4.04))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:6] == ["head", "engine", "batch", "n", "p50", "ms"]
     assert " ".join(lines[1].split()) == "gap v3 keras 8 30 10.0 12.0 14.0 1.5 727.3 99.9 120"
@@ -58,5 +58,5 @@ def test_without_a_terminal_it_is_plain_columns(capsys):
 
 
 def test_what_the_system_does_not_tell_is_no_number_and_the_reason_is_told(capsys):
-    show(report(reason="this system has no /proc to tell it"))
+    show_report(report(reason="this system has no /proc to tell it"))
     assert "gap v3: this system has no /proc to tell it" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from scripted import Script, ok, status
 from waiting import wait_until
 
 from service.app import create_app
-from service.cli.predict import Asking, find, predict
+from service.cli.predict import Asking, find, predict_files
 from service.client import Client, NotUnderstood, Refused, Unreachable
 from service.errors import CommandError
 from service.settings import Settings
@@ -66,7 +66,7 @@ def ask(capsys, folder):  # noqa: ARG001 (the files lie there)
 
     def asked(url, *names, **wishes):
         with Client(url, timeout_s=10) as client:
-            code = predict(Asking(client, **wishes), list(map(Path, names)), as_json=True)
+            code = predict_files(Asking(client, **wishes), list(map(Path, names)), as_json=True)
         printed = capsys.readouterr()
         return code, json.loads(printed.out), printed.err.splitlines()
 
@@ -173,7 +173,7 @@ def test_what_was_answered_before_the_end_is_printed(folder, capsys):
         Client(url) as client,
         pytest.raises(NotUnderstood, match="502"),
     ):
-        predict(Asking(client), [folder / "warm"], as_json=True)
+        predict_files(Asking(client), [folder / "warm"], as_json=True)
     assert len(json.loads(capsys.readouterr().out)) == 8
 
 
@@ -221,7 +221,7 @@ def test_a_place_for_maps_that_takes_none_is_told_before_anything_is_asked(folde
     (folder / "file").touch()
     script = Script(ok())
     with running(script) as url, Client(url) as client, pytest.raises(FileExistsError, match="file"):
-        predict(Asking(client, maps=folder / "file"), [folder / "warm/a.png"], as_json=True)
+        predict_files(Asking(client, maps=folder / "file"), [folder / "warm/a.png"], as_json=True)
     assert script.requests == []
 
 
@@ -241,7 +241,7 @@ def test_a_folder_without_pictures_is_told(folder):
 
 def test_the_table_has_a_row_for_each_class_of_each_head(serve, folder, capsys):
     with Client(serve()) as client:
-        assert predict(Asking(client, ["gap", "flatten"], 2), [folder / "warm/a.png"], False) == 0
+        assert predict_files(Asking(client, ["gap", "flatten"], 2), [folder / "warm/a.png"], False) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["file", "head", "label", "probability", "heads", "agree"]
     assert rows[0].split()[1:3] == ["gap", "red"]

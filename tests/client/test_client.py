@@ -153,7 +153,7 @@ def measuring(tmp_path):
     heads = fake_heads()
     app = create_app(Settings(store_dir=store.root), heads_=heads)
     bench = Bench(store, 1, command=python(FAKE))
-    app.state.room = dataclasses.replace(app.state.room, bench=bench)
+    app.state.context = dataclasses.replace(app.state.context, bench=bench)
     with running(app) as url:
         wait_until(lambda: not heads.is_loading)
         yield url, bench

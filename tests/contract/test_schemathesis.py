@@ -54,7 +54,7 @@ def application():
     app = create_app(
         Settings(max_queued_images=10_000, max_images_per_request=1000, api_keys=KEY), heads_=heads
     )
-    app.state.room = replace(app.state.room, bench=MadeUpBench())
+    app.state.context = replace(app.state.context, bench=MadeUpBench())
     return app
 
 
@@ -67,7 +67,7 @@ def examine(app, folder: Path, *more: str) -> tuple[dict, str]:
     command += ["--report", "json", "--report-json-path", told, *more]
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": PATHS}
     with running(app) as url:
-        wait_until(lambda: not app.state.room.heads.is_loading)
+        wait_until(lambda: not app.state.context.heads.is_loading)
         done = subprocess.run(
             [*command, "--url", url],
             cwd=folder,

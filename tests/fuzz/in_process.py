@@ -24,7 +24,7 @@ class Answer:
 async def started(app: FastAPI) -> AsyncIterator[None]:
     """The application with its heads loaded."""
     async with app.router.lifespan_context(app):
-        while app.state.room.heads.is_loading:
+        while app.state.context.heads.is_loading:
             await asyncio.sleep(0.01)
         yield
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from service.errors import CommandError
-from service.lab.training.head_spec import HeadSpec, parse
+from service.lab.training.head_spec import HeadSpec, parse_head
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from service.lab.training.head_spec import HeadSpec, parse
     ],
 )
 def test_a_head_is_described_in_one_word(text, spec):
-    assert parse(text) == spec
+    assert parse_head(text) == spec
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_head_is_described_in_one_word(text, spec):
 )
 def test_what_is_not_understood_is_said_with_the_way_to_write_it(text, reason):
     with pytest.raises(CommandError) as refused:
-        parse(text)
+        parse_head(text)
     assert reason in str(refused.value)
     assert "[NAME=]POOLING" in str(refused.value)
 
@@ -57,7 +57,7 @@ MAPS = np.random.default_rng(0).normal(size=(3, 7, 7, 4)).astype("float32")
 
 def pooled(text):
     features = keras.Input(MAPS.shape[1:])
-    return keras.Model(features, parse(text).pooled(features))(MAPS).numpy()
+    return keras.Model(features, parse_head(text).pooled(features))(MAPS).numpy()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_window_moves_by_its_stride():
     ],
 )
 def test_positions_that_no_window_covers_are_counted(text, seen):
-    assert parse(text).seen(7) == seen
+    assert parse_head(text).seen(7) == seen
 
 
 def test_a_window_larger_than_the_map_is_refused():

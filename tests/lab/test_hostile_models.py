@@ -16,7 +16,7 @@ from process import run
 
 from service.errors import CommandError
 from service.lab.models.archive import MEMBERS, check_archive
-from service.lab.models.importing import MAX_LABEL_BYTES, Wishes, import_model
+from service.lab.models.importing import MAX_LABEL_BYTES, ImportOptions, import_model
 from service.store.layout import Store
 
 CONFIG, METADATA, WEIGHTS = MEMBERS
@@ -59,7 +59,9 @@ def refused(place, snapshot):
         before, began_s, peak_mb = snapshot(place), time.process_time(), peak()
         with pytest.raises(CommandError) as caught:
             import_model(
-                Store(place / "store", place / "cache"), file, Wishes("mine", place / "labels.txt")
+                Store(place / "store", place / "cache"),
+                file,
+                ImportOptions("mine", place / "labels.txt"),
             )
         assert snapshot(place) == before
         assert time.process_time() - began_s < MOST_S
@@ -207,7 +209,9 @@ def test_a_label_file_without_end_is_not_read_to_its_end(place, good, make):
     before = peak()
     with pytest.raises(CommandError, match=f"larger than {MAX_LABEL_BYTES} bytes"):
         import_model(
-            Store(place / "store", place / "cache"), write(place, good.items()), Wishes("mine", labels)
+            Store(place / "store", place / "cache"),
+            write(place, good.items()),
+            ImportOptions("mine", labels),
         )
     assert peak() - before < MOST_MB
 
@@ -228,7 +232,7 @@ def test_the_good_model_is_imported(good, place):
     """Else the refusals above could come from something else."""
     file = write(place, good.items())
     card = import_model(
-        Store(place / "store", place / "cache"), file, Wishes("mine", place / "labels.txt")
+        Store(place / "store", place / "cache"), file, ImportOptions("mine", place / "labels.txt")
     )
     assert np.isclose(sum(card.golden.probabilities), 1)
 

@@ -12,7 +12,7 @@ from keras_models import CLASSES, LABELS, SIDE, chained, pixels, save, small_bac
 from process import run
 
 from service.errors import CommandError
-from service.lab.models.importing import Wishes, import_model
+from service.lab.models.importing import ImportOptions, import_model
 from service.store.layout import MODEL, Store, sha256_of
 
 L = keras.layers
@@ -48,7 +48,7 @@ def filled(good, tmp_path_factory) -> Store:
     store = Store(folder / "store", folder / "cache")
     store.root.mkdir()
     (folder / "labels.txt").write_text("\n".join(LABELS))
-    import_model(store, good, Wishes("gap", folder / "labels.txt"))
+    import_model(store, good, ImportOptions("gap", folder / "labels.txt"))
     return store
 
 
@@ -63,7 +63,7 @@ def refused(filled, snapshot, tmp_path) -> Callable[..., str]:
             labels = labels_file(tmp_path, labels)
         before = snapshot(filled.root.parent)
         with pytest.raises(CommandError) as caught:
-            import_model(filled, file, Wishes(head, labels, **wishes))
+            import_model(filled, file, ImportOptions(head, labels, **wishes))
         assert snapshot(filled.root.parent) == before
         sentence = str(caught.value)
         assert len(sentence.splitlines()) == 1
@@ -393,7 +393,7 @@ def labels(tmp_path) -> Path:
 
 
 def test_the_file_in_the_store_is_the_imported_one_byte_for_byte(store, good, labels):
-    card = import_model(store, good, Wishes("gap", labels))
+    card = import_model(store, good, ImportOptions("gap", labels))
     stored = store.folder("gap", 1) / MODEL
     assert stored.read_bytes() == good.read_bytes()
     assert card.model_sha256 == sha256_of(good)
@@ -402,16 +402,16 @@ def test_the_file_in_the_store_is_the_imported_one_byte_for_byte(store, good, la
 
 
 def test_a_second_import_is_version_2_and_leaves_the_first(store, good, labels, snapshot):
-    import_model(store, good, Wishes("gap", labels))
+    import_model(store, good, ImportOptions("gap", labels))
     first = snapshot(store.folder("gap", 1))
     other = save(headed(L.GlobalMaxPooling2D(), softmax()), good.parent, "other")
-    assert import_model(store, other, Wishes("gap", labels)).version == 2
+    assert import_model(store, other, ImportOptions("gap", labels)).version == 2
     assert store.versions("gap") == [2, 1]
     assert snapshot(store.folder("gap", 1)) == first
 
 
 def test_nothing_but_versions_and_compiled_files_is_left_behind(store, good, labels):
-    import_model(store, good, Wishes("gap", labels))
+    import_model(store, good, ImportOptions("gap", labels))
     assert {path.name for path in store.root.iterdir()} == {"gap", ".compiled"}
     assert {path.name for path in (store.root / "gap").iterdir()} == {"1"}
     assert not any(path.name.startswith(".staging") for path in store.root.rglob("*"))
@@ -420,17 +420,17 @@ def test_nothing_but_versions_and_compiled_files_is_left_behind(store, good, lab
 
 def test_equal_backbones_are_compiled_once(store, good, labels, tmp_path):
     flatten = save(headed(L.Flatten(), softmax()), tmp_path, "flatten")
-    cards = [import_model(store, good, Wishes("gap", labels))]
+    cards = [import_model(store, good, ImportOptions("gap", labels))]
     backbone = store.compiled(cards[0].backbone.digest, "openvino")
     written = {path: path.stat().st_mtime_ns for path in backbone.iterdir()}
-    cards.append(import_model(store, flatten, Wishes("flatten", labels)))
+    cards.append(import_model(store, flatten, ImportOptions("flatten", labels)))
     assert cards[0].backbone == cards[1].backbone
     assert len(list((store.root / ".compiled").iterdir())) == 3, "one backbone, two heads"
     assert {path: path.stat().st_mtime_ns for path in backbone.iterdir()} == written
 
 
 def test_each_assumption_is_stated(store, good, labels):
-    notes = " ".join(import_model(store, good, Wishes("gap", labels)).notes)
+    notes = " ".join(import_model(store, good, ImportOptions("gap", labels)).notes)
     assert "assumed --preprocessing caffe" in notes
     assert "assumed --resize image_dataset" in notes
     assert "softmax" not in notes
@@ -439,7 +439,7 @@ def test_each_assumption_is_stated(store, good, labels):
 
 
 def test_what_was_asked_for_is_no_assumption(store, good, labels):
-    wishes = Wishes("gap", labels, decode="scaled", resize="load_img", preprocessing="caffe")
+    wishes = ImportOptions("gap", labels, decode="scaled", resize="load_img", preprocessing="caffe")
     card = import_model(store, good, wishes)
     assert card.notes == ()
     assert (card.input.decode, card.input.resize) == ("scaled", "load_img")
@@ -455,7 +455,7 @@ def test_added_softmax_found_preprocessing_and_assumed_size_are_stated(store, la
             L.Dense(CLASSES),
         ]
     )
-    card = import_model(store, save(model, tmp_path), Wishes("gap", labels))
+    card = import_model(store, save(model, tmp_path), ImportOptions("gap", labels))
     notes = " ".join(card.notes)
     assert "a softmax is added" in notes
     assert "found preprocessing inside" in notes
@@ -465,21 +465,21 @@ def test_added_softmax_found_preprocessing_and_assumed_size_are_stated(store, la
 
 def test_one_sigmoid_is_stated_with_the_label_it_stands_for(store, tmp_path):
     model = headed(L.GlobalAveragePooling2D(), L.Dense(1, "sigmoid"))
-    wishes = Wishes("ripe", labels_file(tmp_path, TWO))
+    wishes = ImportOptions("ripe", labels_file(tmp_path, TWO))
     card = import_model(store, save(model, tmp_path), wishes)
     assert "one sigmoid, taken as the probability of 'yes'" in " ".join(card.notes)
 
 
 def test_a_model_for_any_size_takes_the_size_asked_for(store, labels, tmp_path):
     file = save(fronted(shape=(None, None, 3)), tmp_path)
-    card = import_model(store, file, Wishes("gap", labels, size=48))
+    card = import_model(store, file, ImportOptions("gap", labels, size=48))
     assert (card.input.height, card.input.width) == (48, 48)
     assert not any("--size" in note for note in card.notes)
 
 
 def test_an_oblong_input_is_taken_as_it_is(store, labels, tmp_path):
     file = save(fronted(shape=(32, 80, 3)), tmp_path)
-    card = import_model(store, file, Wishes("gap", labels))
+    card = import_model(store, file, ImportOptions("gap", labels))
     assert (card.input.height, card.input.width) == (32, 80)
     assert card.backbone.feature_shape == (30, 78, 4)
 
@@ -487,7 +487,7 @@ def test_an_oblong_input_is_taken_as_it_is(store, labels, tmp_path):
 def test_labels_may_have_a_byte_order_mark_blank_lines_and_windows_line_ends(store, good, tmp_path):
     path = tmp_path / "windows.txt"
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join((*LABELS, "", "")).encode())
-    assert import_model(store, good, Wishes("gap", path)).labels == LABELS
+    assert import_model(store, good, ImportOptions("gap", path)).labels == LABELS
 
 
 def test_what_training_needed_need_not_be_here(store, labels, tmp_path):
@@ -502,13 +502,13 @@ def test_what_training_needed_need_not_be_here(store, labels, tmp_path):
     model.fit(pixels(4).astype("float32"), np.zeros((4, CLASSES)), verbose=0)
     file = save(model, tmp_path)
     keras.saving.get_custom_objects().pop("tests>strange_loss")
-    assert import_model(store, file, Wishes("gap", labels)).version == 1
+    assert import_model(store, file, ImportOptions("gap", labels)).version == 1
 
 
 def test_the_golden_probabilities_are_those_of_keras(store, good, labels):
     from service.serving.pixels import decode
 
-    card = import_model(store, good, Wishes("gap", labels))
+    card = import_model(store, good, ImportOptions("gap", labels))
     given = decode.decode(card.golden.image, card.input, 10**6)[np.newaxis].astype("float32")
     model = keras.models.load_model(good)
     expected = model(keras.applications.resnet50.preprocess_input(given), training=False)[0]

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from service.errors import CommandError
-from service.lab.data.photographs import SPLITS, read
+from service.lab.data.photographs import SPLITS, read_photographs
 
 LABELS = ("apple", "banana", "cherry")
 
@@ -36,7 +36,7 @@ def contents(data):
 
 
 def test_a_plain_folder_is_divided_by_class(folder):
-    data = read(folder)
+    data = read_photographs(folder)
     assert data.labels == LABELS
     assert {
         split: {label: len(files) for label, files in classes.items()}
@@ -60,16 +60,16 @@ def test_which_files_go_where_follows_from_their_content_and_the_seed(folder, tm
         (elsewhere / label).mkdir(parents=True)
         for number, file in enumerate(sorted((folder / label).iterdir(), reverse=True)):
             shutil.copy(file, elsewhere / label / f"renamed-{number}.png")
-    assert contents(read(folder)) == contents(read(elsewhere))
-    assert read(folder).digest() == read(elsewhere).digest()
-    assert contents(read(folder, seed=1)) != contents(read(folder))
-    assert read(folder, seed=1).digest() != read(folder).digest()
+    assert contents(read_photographs(folder)) == contents(read_photographs(elsewhere))
+    assert read_photographs(folder).digest() == read_photographs(elsewhere).digest()
+    assert contents(read_photographs(folder, seed=1)) != contents(read_photographs(folder))
+    assert read_photographs(folder, seed=1).digest() != read_photographs(folder).digest()
 
 
 def test_given_splits_are_respected(tmp_path):
     for split in ("train", "val", "test"):
         fill(tmp_path / split, 3, tag=split)
-    data = read(tmp_path)
+    data = read_photographs(tmp_path)
     for split, tag in zip(SPLITS, ("train", "val", "test"), strict=True):
         assert {text.startswith(tag) for files in contents(data)[split].values() for text in files} == {
             True
@@ -80,7 +80,7 @@ def test_given_splits_are_respected(tmp_path):
 def test_validation_is_held_out_of_train_where_only_that_is_missing(tmp_path):
     fill(tmp_path / "train", 20, tag="train")
     fill(tmp_path / "test", 2, tag="test")
-    data = read(tmp_path)
+    data = read_photographs(tmp_path)
     assert [len(data.splits[split]) for split in SPLITS] == [51, 9, 6]
 
 
@@ -89,7 +89,7 @@ def test_hidden_files_and_folders_are_no_pictures(folder):
     (folder / ".git" / "HEAD").write_text("x")
     (folder / "apple" / ".DS_Store").write_text("x")
     (folder / "readme.txt").write_text("x")
-    data = read(folder)
+    data = read_photographs(folder)
     assert sum(map(len, data.splits.values())) == 60
 
 
@@ -98,13 +98,13 @@ def test_pictures_in_folders_below_a_class_are_of_that_class(folder):
     deep.mkdir(parents=True)
     (deep / "1.jpg").write_text("deep")
     assert "deep" in set(
-        itertools.chain(*(classes["apple"] for classes in contents(read(folder)).values()))
+        itertools.chain(*(classes["apple"] for classes in contents(read_photographs(folder)).values()))
     )
 
 
 def test_a_copy_in_the_same_split_is_used_once(folder):
     shutil.copy(folder / "apple" / "1.jpg", folder / "apple" / "copy.jpg")
-    data = read(folder)
+    data = read_photographs(folder)
     assert sum(map(len, data.splits.values())) == 60
     [note] = [note for note in data.notes if "copies" in note]
     assert "1.jpg" in note
@@ -115,14 +115,14 @@ def test_a_copy_across_splits_is_used_for_the_test_only(tmp_path):
     fill(tmp_path / "train", 20, tag="train")
     fill(tmp_path / "test", 2, tag="test")
     shutil.copy(tmp_path / "test" / "banana" / "0.jpg", tmp_path / "train" / "banana" / "leak.jpg")
-    data = read(tmp_path)
+    data = read_photographs(tmp_path)
     assert [split for split in SPLITS if "testbanana0" in contents(data)[split]["banana"]] == ["test"]
     assert any("is used for test; its copies are not" in note for note in data.notes)
 
 
 def test_a_file_in_two_classes_is_used_for_neither(folder):
     shutil.copy(folder / "apple" / "1.jpg", folder / "banana" / "same.jpg")
-    data = read(folder)
+    data = read_photographs(folder)
     assert sum(map(len, data.splits.values())) == 59
     assert any("is in apple and banana: not used" in note for note in data.notes)
 
@@ -175,11 +175,11 @@ def a_class_that_is_never_trained(root):
 )
 def test_what_cannot_be_trained_on_is_one_sentence(tmp_path, made, reason):
     with pytest.raises(CommandError, match=reason):
-        read(made(tmp_path))
+        read_photographs(made(tmp_path))
 
 
 def test_a_class_whose_files_all_turn_out_broken_is_refused(folder):
-    data = read(folder)
+    data = read_photographs(folder)
     broken = [one for one in data.splits["validation"] if one.label == 1]
     with pytest.raises(CommandError, match="'banana' has no usable picture for validation"):
         data.without(broken)
@@ -190,4 +190,4 @@ def test_a_folder_that_is_not_named_in_utf_8_is_refused(folder):
     """Its label could not be written into a card, once everything was trained."""
     (folder / LABELS[0]).rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9"))
     with pytest.raises(CommandError, match="is not named in UTF-8"):
-        read(folder)
+        read_photographs(folder)

@@ -26,7 +26,7 @@ from service.benchmark.run import Run
 from service.errors import CommandError, VersionError
 from service.lab.data.photographs import Photograph, Photographs
 from service.lab.models.recompile import recompile
-from service.lab.precision.quantize import choose, quantize
+from service.lab.precision.quantize import choose_for_calibration, quantize
 from service.serving.engines import open_engine
 from service.serving.heads import Heads
 from service.store.card import Backbone
@@ -383,9 +383,9 @@ def test_calibration_takes_300_pictures_at_most_and_all_classes_alike():
         return [Photograph(Path(f"{label}/{i}"), f"{i * 7919 % 10007:064}", label) for i in range(count)]
 
     ones = (*some(20, 0), *some(500, 1), *some(500, 2))
-    chosen = choose(Photographs(("a", "b", "c"), {"train": ones}, ()))
+    chosen = choose_for_calibration(Photographs(("a", "b", "c"), {"train": ones}, ()))
     assert np.bincount([one.label for one in chosen]).tolist() == [20, 140, 140]
-    assert choose(Photographs(("a", "b", "c"), {"train": ones[::-1]}, ())) == chosen
+    assert choose_for_calibration(Photographs(("a", "b", "c"), {"train": ones[::-1]}, ())) == chosen
 
 
 def test_nncf_reports_nothing_to_anybody():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras_models import CLASSES, SIDE, backbone, chained, pixels, save, small_backbone
 
-from service.lab.models.importing import Wishes, import_model
+from service.lab.models.importing import ImportOptions, import_model
 from service.lab.models.reading import load_model
 from service.lab.models.recompile import recompile
 from service.lab.models.split import split
@@ -346,7 +346,7 @@ def imported(request, store, tmp_path_factory):
     (folder / "labels.txt").write_text("\n".join("abcdefgh"[: shape.classes]))
     file = save(shape.build(), folder)
     is_any_size = request.param == "any size"
-    wishes = Wishes(
+    wishes = ImportOptions(
         "shape",
         folder / "labels.txt",
         size=SIDE if is_any_size else None,

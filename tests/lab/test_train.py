@@ -14,9 +14,9 @@ from waiting import wait_until
 
 from service.errors import CommandError
 from service.lab.data import photographs
-from service.lab.training.head_spec import parse
-from service.lab.training.scoring import moved
-from service.lab.training.train import Wishes, train
+from service.lab.training.head_spec import parse_head
+from service.lab.training.scoring import moved_in_turn
+from service.lab.training.train import TrainOptions, train
 from service.serving.pixels import decode
 from service.store.layout import Store
 
@@ -24,8 +24,12 @@ pytestmark = pytest.mark.slow
 
 CLASSES = ("red-bottom-right", "red-top-left", "yellow-top-left")
 SIDE = 64
-WISHES = Wishes(
-    heads=(parse("gap"), parse("flatten,hidden=8")), weights="random", seeds=2, size=SIDE, sizes=(4,)
+WISHES = TrainOptions(
+    heads=(parse_head("gap"), parse_head("flatten,hidden=8")),
+    weights="random",
+    seeds=2,
+    size=SIDE,
+    sizes=(4,),
 )
 
 
@@ -56,7 +60,7 @@ def trained(folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def test_split(folder):
-    data = photographs.read(folder)
+    data = photographs.read_photographs(folder)
     return [one for one in data.splits["test"] if one.path.name != "broken.png"]
 
 
@@ -66,7 +70,7 @@ def keras_probabilities(store, card, files, shift=0):
 
     pixels = np.stack([decode.decode(one.path.read_bytes(), card.input, 10**6) for one in files])
     model = keras.models.load_model(store.folder(card.head, card.version) / "model.keras")
-    values = keras.applications.resnet50.preprocess_input(moved(pixels, shift).astype("float32"))
+    values = keras.applications.resnet50.preprocess_input(moved_in_turn(pixels, shift).astype("float32"))
     return model.predict(values, verbose=0)
 
 
@@ -219,7 +223,7 @@ def imported(tmp_path_factory):
     import keras
     from keras_models import LABELS, backbone, classifier, save
 
-    from service.lab.models.importing import Wishes as ImportWishes
+    from service.lab.models.importing import ImportOptions as ImportWishes
     from service.lab.models.importing import import_model
 
     root = tmp_path_factory.mktemp("imported")
@@ -244,7 +248,7 @@ def test_a_head_that_is_trained_on_anothers_backbone_shares_it_and_need_not_keep
     imported, folder
 ):
     store, own, _ = imported
-    wishes = Wishes(heads=(parse("gap"),), weights="own", seeds=1, use_cache=False)
+    wishes = TrainOptions(heads=(parse_head("gap"),), weights="own", seeds=1, use_cache=False)
     [card] = train(store, folder, wishes)
     assert (card.backbone.digest, card.input) == (own.backbone.digest, own.input)
     assert not list(store.cache.rglob("*.f16"))
@@ -252,20 +256,20 @@ def test_a_head_that_is_trained_on_anothers_backbone_shares_it_and_need_not_keep
 
 def test_pictures_move_right_down_left_and_up_in_turn():
     picture = np.arange(5 * 5 * 3, dtype=np.uint8).reshape(1, 5, 5, 3)
-    four = moved(np.repeat(picture, 4, axis=0), 2)
+    four = moved_in_turn(np.repeat(picture, 4, axis=0), 2)
     padded = np.pad(picture[0], ((2, 2), (2, 2), (0, 0)), mode="edge")
     np.testing.assert_array_equal(four[0], padded[2:7, 0:5])
     np.testing.assert_array_equal(four[1], padded[0:5, 2:7])
     np.testing.assert_array_equal(four[2], padded[2:7, 4:9])
     np.testing.assert_array_equal(four[3], padded[4:9, 2:7])
-    np.testing.assert_array_equal(moved(picture, 2, first=2), four[2:3])
+    np.testing.assert_array_equal(moved_in_turn(picture, 2, first=2), four[2:3])
 
 
 @pytest.fixture(scope="module")
 def tuned(imported, folder):
     """`gap` on the imported backbone, and `gap-tuned` with its last stage trained along."""
     store, _, _ = imported
-    wishes = Wishes(heads=(parse("gap"),), weights="own", seeds=1, size=SIDE, fine_tune=1)
+    wishes = TrainOptions(heads=(parse_head("gap"),), weights="own", seeds=1, size=SIDE, fine_tune=1)
     return store, train(store, folder, wishes)
 
 
@@ -311,8 +315,12 @@ def test_a_backbone_without_those_stages_cannot_be_tuned(folder, tmp_path):
 
     store = Store(tmp_path / "store", tmp_path / "cache")
     small_backbone().save(tmp_path / "small.keras")
-    wishes = Wishes(
-        heads=(parse("gap"),), weights=str(tmp_path / "small.keras"), seeds=1, size=SIDE, fine_tune=1
+    wishes = TrainOptions(
+        heads=(parse_head("gap"),),
+        weights=str(tmp_path / "small.keras"),
+        seeds=1,
+        size=SIDE,
+        fine_tune=1,
     )
     with pytest.raises(CommandError, match="no stages named as those of Keras' ResNet50"):
         train(store, folder, wishes)

@@ -10,8 +10,8 @@ from process import serving
 
 from service.benchmark.report import Ratio
 from service.store.layout import Store
-from service.study.page import write
-from service.study.study import compare
+from service.study.page import write_page
+from service.study.study import study_of
 
 pytestmark = pytest.mark.slow
 
@@ -201,7 +201,7 @@ def test_charts_follow_the_colours_of_the_system(visit, serve):
 
 def test_the_page_of_the_study_draws_its_charts(visit, bench_of_two, tmp_path):
     """`resnet-heads study --html`: one file, opened from the disk."""
-    write(compare(bench_of_two), tmp_path / "study.html")
+    write_page(study_of(bench_of_two), tmp_path / "study.html")
     page = visit(f"file://{tmp_path}/study.html").page
     canvases = page.locator("canvas")
     expect(canvases).not_to_have_count(0)

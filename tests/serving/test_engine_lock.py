@@ -3,18 +3,18 @@ import time
 
 from waiting import PATIENCE_S
 
-from service.serving.engine_lock import Turn
+from service.serving.engine_lock import EngineLock
 
 LONG_S = 0.5  # whoever waits has as long to wake up, on a busy machine too
 
 
 def test_two_never_compute_at_once():
-    turn, inside, most = Turn(), 0, 0
+    engine_lock, inside, most = EngineLock(), 0, 0
 
     def compute():
         nonlocal inside, most
         for _ in range(50):
-            with turn:
+            with engine_lock:
                 inside += 1
                 most = max(most, inside)
                 time.sleep(0.0005)
@@ -29,21 +29,21 @@ def test_two_never_compute_at_once():
 
 
 def test_who_waits_is_next_however_many_turns_another_takes():
-    turn, order, began = Turn(), [], threading.Event()
+    engine_lock, order, began = EngineLock(), [], threading.Event()
 
     def load():
         for _ in range(3):
-            with turn:
+            with engine_lock:
                 order.append("load")
                 began.set()
                 time.sleep(LONG_S)
-            turn.let_others()
+            engine_lock.let_others()
 
     loading = threading.Thread(target=load)
     loading.start()
     for _ in range(3):
         assert began.wait(PATIENCE_S)
-        with turn:
+        with engine_lock:
             order.append("request")
             began.clear()
     loading.join(PATIENCE_S)
@@ -51,11 +51,11 @@ def test_who_waits_is_next_however_many_turns_another_takes():
 
 
 def test_a_turn_that_fails_is_over():
-    turn = Turn()
+    engine_lock = EngineLock()
     try:
-        with turn:
+        with engine_lock:
             raise ValueError
     except ValueError:
         pass
-    with turn:
+    with engine_lock:
         pass

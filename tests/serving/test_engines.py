@@ -10,7 +10,7 @@ import pytest
 from service.errors import VersionError
 from service.serving.batcher import Trace
 from service.serving.engines import choose_engine, has_tensorflow, open_engine
-from service.serving.explain.evidence import explain
+from service.serving.explain.evidence import evidence_of
 from service.serving.heads import Heads
 from service.store.layout import MODEL, Store
 
@@ -115,7 +115,7 @@ def test_an_engine_explains_what_it_answers(heads, name, pixels):
     np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), probabilities, rtol=0, atol=1e-5)
     for row in range(3):
         trace = Trace(pixels[row], features[row], logits[row])
-        evidence = explain(head.network.layers, trace, head.card.output, 1)  # checks that it adds up
+        evidence = evidence_of(head.network.layers, trace, head.card.output, 1)  # checks that it adds up
         assert evidence.logit == logits[row, 1]
         assert evidence.grid.shape == head.card.backbone.feature_shape[:2]
 

@@ -16,7 +16,7 @@ from service.errors import (
     UnknownVersion,
     VersionError,
 )
-from service.serving.engine_lock import Turn
+from service.serving.engine_lock import EngineLock
 from service.serving.heads import Heads
 from service.store.card import Structure
 from service.store.layout import CARD, MANIFEST, MODEL, Store
@@ -74,11 +74,11 @@ def test_a_store_that_has_not_changed_opens_nothing(store):
 
 
 def test_a_new_version_is_checked_and_warmed_between_the_batches_that_serve(store):
-    turn = Turn()
-    heads = load(store, turn=turn)
+    engine_lock = EngineLock()
+    heads = load(store, engine_lock=engine_lock)
     publish(store, structure=structure())
     loading = threading.Thread(target=heads.refresh)
-    with turn:  # a batch is being computed
+    with engine_lock:  # a batch is being computed
         loading.start()
         loading.join(0.2)
         assert loading.is_alive(), "it computed beside the batch"

@@ -72,7 +72,7 @@ def test_get_heads_tells_nothing_of_what_a_link_leads_to(store):
     replaced(store.root / "gap" / "1" / CARD, store.root.parent / "secret")
     app = create_app(Settings(store_dir=store.root, cache_dir=store.cache))
     with running(app) as url:
-        wait_until(lambda: not app.state.room.heads.is_loading)
+        wait_until(lambda: not app.state.context.heads.is_loading)
         told = httpx.get(f"{url}/heads").text
     assert "lies outside the store" in told
     assert WORDS not in told

@@ -17,8 +17,8 @@ from sklearn.metrics import confusion_matrix
 import service
 from service.errors import CommandError
 from service.store.publish import publish_report
-from service.study.page import render, write
-from service.study.study import compare
+from service.study.page import render, write_page
+from service.study.study import study_of
 
 ASSETS = Path(service.__file__).parent / "assets"
 HOSTILE = (
@@ -72,7 +72,7 @@ def study(bench):
         publish(bench.store, head, training=training(experiment(wrong=wrong)), labels=HOSTILE)
     last = report(measured("flatten", 40, 400), measured("gap", 30, 300))
     publish_report(bench.store, last.machine.host, last.model_dump_json())
-    return compare(bench)
+    return study_of(bench)
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_heads_tested_on_other_pictures_are_drawn_apart(bench):
         for head, pooling in {"gap": structure(), "average": average}.items():
             told = training(experiment(data=group * 64))
             publish(bench.store, head + group, training=told, structure=pooling)
-    page = Page(render(compare(bench)))
+    page = Page(render(study_of(bench)))
     _, *headings = (text for _, text in page.all("h2"))
     assert headings == [f"On 10 test pictures: average{group}, gap{group}" for group in "12"]
     charts = page.figures["charts"]
@@ -191,7 +191,7 @@ def test_heads_tested_on_other_pictures_are_drawn_apart(bench):
 
 def test_heads_without_experiments_make_a_page_too(bench):
     publish(bench.store, "imported")
-    page = Page(render(compare(bench)))
+    page = Page(render(study_of(bench)))
     assert page.figures["charts"] == []
     assert "imported v1" in page.text
 
@@ -200,7 +200,7 @@ def test_it_is_written_whole_over_an_older_one(study, tmp_path):
     path = tmp_path / "study.html"
     path.write_text("older")
     with path.open() as reader:
-        write(study, path)
+        write_page(study, path)
         assert reader.read() == "older", "who reads it meanwhile sees one or the other"
     assert path.read_bytes() == render(study).encode()
     assert [file.name for file in tmp_path.iterdir() if file.name != "store"] == ["study.html"]
@@ -211,7 +211,7 @@ def test_it_is_written_whole_over_an_older_one(study, tmp_path):
 )
 def test_a_place_that_takes_no_file_is_told(study, tmp_path, path, told):
     with pytest.raises(CommandError, match=told):
-        write(study, tmp_path / path)
+        write_page(study, tmp_path / path)
 
 
 def test_the_library_is_the_one_its_readme_names():

@@ -4,14 +4,14 @@ from fakes import publish
 
 from service.store.card import Backbone
 from service.store.publish import publish_report
-from service.study.study import compare
-from service.study.table import show
+from service.study.study import study_of
+from service.study.table import show_study
 
 ACCURACIES = [0.8, 0.9, 0.7]
 
 
 def lines(bench, capsys):
-    show(compare(bench))
+    show_study(study_of(bench))
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 

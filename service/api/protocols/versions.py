@@ -5,7 +5,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Request
 
-from service.api.context import InRoom
+from service.api.context import InContext
 from service.serving.loading import LoadedHead
 
 E = TypeVar("E", bound=Callable[..., Any])
@@ -36,15 +36,15 @@ def head_of(request: Request) -> LoadedHead:
     return head
 
 
-async def _nameless(room: InRoom) -> None:
-    room.heads.get("")
+async def _nameless(context: InContext) -> None:
+    context.heads.get("")
 
 
-async def _serving(request: Request, room: InRoom, head: str) -> None:
-    request.state.head = room.heads.get(head)
+async def _serving(request: Request, context: InContext, head: str) -> None:
+    request.state.head = context.heads.get(head)
 
 
 async def _version(
-    request: Request, room: InRoom, head: str, version: Annotated[int, Path(ge=1)]
+    request: Request, context: InContext, head: str, version: Annotated[int, Path(ge=1)]
 ) -> None:
-    request.state.head = room.heads.get(head, version)
+    request.state.head = context.heads.get(head, version)

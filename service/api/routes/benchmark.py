@@ -11,7 +11,7 @@ from service import errors
 from service.api import problems
 from service.api.access import needs_admin, needs_key
 from service.api.body import read_body, validated
-from service.api.context import InRoom, unless_gone
+from service.api.context import InContext, unless_gone
 from service.api.routes import events
 from service.benchmark.children import Children
 from service.benchmark.plan import Plan
@@ -60,9 +60,11 @@ InChildren = Annotated[Children, Depends(_children)]  # gone when the request is
     dependencies=[Depends(needs_key)],
     responses=problems.documented(errors.NoReport, errors.NotAuthorized),
 )
-def last_report(room: InRoom) -> Report:
+def last_report(context: InContext) -> Report:
     """The last report of this host, whoever made it: this route, or the command."""
-    return room.bench.last({name: head.card.version for name, head in room.heads.serving().items()})
+    return context.bench.last(
+        {name: head.card.version for name, head in context.heads.serving().items()}
+    )
 
 
 @router.post(
@@ -82,17 +84,17 @@ def last_report(room: InRoom) -> Report:
         errors.NotAuthorized,
     ),
 )
-async def measure(request: Request, room: InRoom, children: InChildren) -> Report | Response:
+async def measure(request: Request, context: InContext, children: InChildren) -> Report | Response:
     """Measures latency and memory of the heads that serve, and answers when that is done.
 
     One run at a time. Requests are answered meanwhile, and both take longer; a client that hangs
     up ends the run. With `Accept: text/event-stream` it tells its progress: events `progress`, and
     at the end one `report`, or one `problem` if it fails after it has begun.
     """
-    with room.classifier.capacity.permit(room.limits.request_timeout_s) as permit:
-        plan = validated(Plan, await read_body(request, permit, room.limits) or b"{}")
-    cards = [head.card for head in room.choose(plan.heads)]
-    run = partial(room.bench.measure, plan, cards, room.engine_name(), children)
+    with context.classifier.capacity.permit(context.limits.request_timeout_s) as permit:
+        plan = validated(Plan, await read_body(request, permit, context.limits) or b"{}")
+    cards = [head.card for head in context.choose(plan.heads)]
+    run = partial(context.bench.measure, plan, cards, context.engine_name(), children)
     if events.are_wanted(request):
         return await events.stream(request, run, "report")
     return await unless_gone(request, asyncio.to_thread(run))

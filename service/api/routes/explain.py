@@ -37,13 +37,13 @@ async def explain(call: InCall, query: Annotated[ExplainFields, Query()]) -> Res
     `grid`, summed, and `constant` make the `logit`. With `format=png`, one image under its map.
     """
     images, fields = await call.read(query)
-    head = call.room.choose_one(fields.head, fields.version)
+    head = call.context.choose_one(fields.head, fields.version)
     index = None if fields.label is None else _index_of(fields.label, head.card.labels)
     if fields.format == "png" and len(images) > 1:
         raise errors.BadParameter("format: png is for one image.")
-    done, timing = await call.run(call.room.classifier.explain(images, head, call.permit, index))
+    done, timing = await call.run(call.context.classifier.explain(images, head, call.permit, index))
     if fields.format != "png":
-        told = done, head, call.room.engine_name(), timing
+        told = done, head, call.context.engine_name(), timing
         return await answers.as_json(call, done.classified.size, results.explained, *told)
     card, evidence = head.card, done.evidence[0]
     title = f"{card.head} {card.version}: {card.labels[evidence.index]}"
@@ -64,10 +64,12 @@ async def shift(call: InCall, query: Annotated[ShiftFields, Query()]) -> Respons
     if len(images) > 1:
         raise errors.BadParameter("/shift takes one image.")
     offsets = GRID if fields.offset is None else tuple(map(_offset, fields.offset))
-    heads = call.room.choose(fields.head)
+    heads = call.context.choose(fields.head)
     ran = tuple(dict.fromkeys((IN_PLACE, *offsets)))
-    classified, timing = await call.run(call.room.classifier.classify(images, heads, call.permit, ran))
-    told = classified, ran, offsets, call.room.engine_name(), timing
+    classified, timing = await call.run(
+        call.context.classifier.classify(images, heads, call.permit, ran)
+    )
+    told = classified, ran, offsets, call.context.engine_name(), timing
     return await answers.as_json(call, classified.size, results.shifted, *told)
 
 

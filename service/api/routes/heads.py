@@ -5,7 +5,7 @@ from fastapi import APIRouter, Depends
 from service import errors
 from service.api import problems
 from service.api.access import needs_key
-from service.api.context import InRoom
+from service.api.context import InContext
 from service.api.protocols.versions import refuse_nameless
 from service.api.schemas import inventory
 
@@ -14,13 +14,13 @@ refuse_nameless(router, "/heads/")
 
 
 @router.get("/heads", responses=problems.documented(errors.NotReady, errors.NotAuthorized))
-def heads(room: InRoom) -> inventory.HeadList:
+def heads(context: InContext) -> inventory.HeadList:
     """Every head of the store: what serves, who shares a backbone, and what stays out and why."""
-    engine, serving = room.engine_name(), room.heads.serving()
+    engine, serving = context.engine_name(), context.heads.serving()
     return inventory.HeadList(
         heads=[
             inventory.head_info(name, status, serving, engine)
-            for name, status in room.heads.statuses.items()
+            for name, status in context.heads.statuses.items()
         ]
     )
 
@@ -29,9 +29,9 @@ def heads(room: InRoom) -> inventory.HeadList:
     "/heads/{head}",
     responses=problems.documented(errors.UnknownHead, errors.NotReady, errors.NotAuthorized),
 )
-def head(head: str, room: InRoom) -> inventory.Head:
+def head(head: str, context: InContext) -> inventory.Head:
     """One head of the store."""
-    engine, statuses = room.engine_name(), room.heads.statuses
+    engine, statuses = context.engine_name(), context.heads.statuses
     if head not in statuses:
         raise errors.UnknownHead(head, sorted(statuses))
-    return inventory.head_info(head, statuses[head], room.heads.serving(), engine)
+    return inventory.head_info(head, statuses[head], context.heads.serving(), engine)

@@ -18,9 +18,9 @@ router = APIRouter(tags=["predict"], dependencies=[Depends(needs_key)], response
 async def predict(call: InCall, query: Annotated[PredictFields, Query()]) -> Response:
     """Ranked classes of one or more images by one head. The query wins over fields of the body."""
     images, fields = await call.read(query)
-    head = call.room.choose_one(fields.head, fields.version)
-    classified, timing = await call.run(call.room.classifier.classify(images, [head], call.permit))
-    told = classified, head, call.room.engine_name(), fields.top_k, timing
+    head = call.context.choose_one(fields.head, fields.version)
+    classified, timing = await call.run(call.context.classifier.classify(images, [head], call.permit))
+    told = classified, head, call.context.engine_name(), fields.top_k, timing
     return await answers.as_json(call, classified.size, results.predicted, *told)
 
 
@@ -29,7 +29,7 @@ async def compare(call: InCall, query: Annotated[CompareFields, Query()]) -> Res
     """Every head on each image, one backbone pass where heads share, and whether they agree."""
     images, fields = await call.read(query)
     names = None if fields.heads is None else [name.strip() for name in fields.heads.split(",")]
-    heads = call.room.choose(names)
-    classified, timing = await call.run(call.room.classifier.classify(images, heads, call.permit))
-    told = classified, call.room.engine_name(), fields.top_k, timing
+    heads = call.context.choose(names)
+    classified, timing = await call.run(call.context.classifier.classify(images, heads, call.permit))
+    told = classified, call.context.engine_name(), fields.top_k, timing
     return await answers.as_json(call, classified.size, results.compared, *told)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from service.api.schemas.numbers import Milliseconds, Number
 from service.serving.classifier import Classified, Explanations, Stages, rank
 from service.serving.deadline import Deadline
-from service.serving.explain.shift import IN_PLACE, Offset, compare
+from service.serving.explain.shift import IN_PLACE, Offset, stability_of
 from service.serving.loading import LoadedHead
 
 DEFAULT_TOP_K = 5
@@ -184,7 +184,7 @@ def shifted(
     heads = []
     for head in classified.heads:
         in_place, *moved = (at[offset][head.card.head] for offset in (IN_PLACE, *offsets))
-        stability = compare(in_place, moved)
+        stability = stability_of(in_place, moved)
         answers = [
             Moved(**_prediction(answer, int(answer.argmax()), head), kept=kept)
             for answer, kept in zip(moved, stability.kept, strict=True)

@@ -48,7 +48,7 @@ class DemoHead:
 
 
 @dataclass(frozen=True)
-class Data:
+class DemoFeatures:
     """Feature maps (n, 7, 7, 2048) and classes (n,) of the pictures; the first ones are for training."""
 
     features: NDArray[np.float32]
@@ -75,14 +75,14 @@ def jpeg(canvas: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def heads(seed: int = SEED) -> list[DemoHead]:
+def demo_heads(seed: int = SEED) -> list[DemoHead]:
     """`gap` and `flatten`, trained on the same features of the same pictures."""
     rng = np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
     classes = np.tile(np.arange(len(LABELS)), TRAIN_PER_CLASS + TEST_PER_CLASS)
     pixels = _pictures(classes, rng)
     backbone = calibrated(pixels[:CALIBRATION_PICTURES])
-    data = Data(_features(backbone, pixels), classes, len(LABELS) * TRAIN_PER_CLASS)
+    data = DemoFeatures(_features(backbone, pixels), classes, len(LABELS) * TRAIN_PER_CLASS)
     poolings = {
         "gap": keras.layers.GlobalAveragePooling2D(name="avg_pool"),
         "flatten": keras.layers.Flatten(name="flatten"),
@@ -125,7 +125,7 @@ def _features(backbone: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.fl
 
 
 def _train(
-    name: str, pooling: keras.layers.Layer, backbone: keras.Model, data: Data, seed: int
+    name: str, pooling: keras.layers.Layer, backbone: keras.Model, data: DemoFeatures, seed: int
 ) -> DemoHead:
     """One Dense on the pooled features, standardised on the training set; that is folded into it."""
     started = time.monotonic()

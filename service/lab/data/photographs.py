@@ -48,7 +48,7 @@ class Photographs:
         return Photographs(self.labels, kept, self.notes)
 
 
-def read(folder: Path, seed: int = 0) -> Photographs:
+def read_photographs(folder: Path, seed: int = 0) -> Photographs:
     """`folder`/<class>/* or `folder`/{train,val,test}/<class>/*, duplicates used once.
 
     A class keeps its share of each split that is not given; which files go where follows from their

@@ -34,7 +34,7 @@ def decoded(files: Sequence[bytes], spec: Input) -> NDArray[np.uint8]:
     return np.stack([decode.decode(file, spec, MAX_PIXELS) for file in files])
 
 
-def choose(files: Sequence[bytes], probabilities: NDArray[np.float32]) -> Golden:
+def choose_golden(files: Sequence[bytes], probabilities: NDArray[np.float32]) -> Golden:
     """The picture with the most decided answer: equal probabilities would hide most faults."""
     best = int(probabilities.max(axis=1).argmax())
     return Golden.model_construct(

@@ -16,7 +16,7 @@ MAX_LABEL_BYTES = 10 * 2**20
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ImportOptions:
     """What the command line said; None where it said nothing."""
 
     head: str
@@ -27,7 +27,7 @@ class Wishes:
     preprocessing: Preprocessing | None = None
 
 
-def import_model(store: Store, file: Path, wishes: Wishes) -> Card:
+def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
     """Publishes `file`; the card's notes state each assumption. Raises CommandError, store untouched."""
     if not HEAD_NAME.fullmatch(wishes.head):
         raise CommandError(f"{wishes.head!r} is not a head's name: lower-case letters, digits, - and _.")

@@ -113,7 +113,7 @@ def _fill(store: Store, folder: Path, model_file: Path, description: Description
         origin=description.origin,
         notes=description.notes,
         training=description.training,
-        golden=golden.choose(files, expected),
+        golden=golden.choose_golden(files, expected),
     )
 
 

@@ -46,7 +46,7 @@ def to_int8(source: ov.Model, pictures: Sequence[NDArray[np.uint8]]) -> ov.Model
         )
 
 
-def weight_bytes(graph: ov.Model) -> int:
+def constant_bytes(graph: ov.Model) -> int:
     """Of all its constants: int8 weights, and the biases and scales in float32."""
     constants = (node for node in graph.get_ops() if node.get_type_name() == "Constant")
     return sum(int(node.data.nbytes) for node in constants)

@@ -20,7 +20,7 @@ from service.lab.models import golden
 from service.lab.models.compile import digest_of
 from service.lab.models.recompile import recompile
 from service.lab.precision import int8
-from service.lab.training.trials import Trial, compare, read, usable
+from service.lab.training.trials import Trial, compare_heads, read_batches, usable
 from service.serving.engines import Network
 from service.serving.engines.openvino import NETWORK, OpenVinoEngine
 from service.serving.host import available_cores
@@ -37,7 +37,7 @@ GOLDEN_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
-class Backbone:
+class Int8Backbone:
     """The int8 backbone of a run, and what it was made from; `data` is the photographs' digest."""
 
     graph: ov.Model
@@ -54,7 +54,7 @@ def quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float)
     backbone, the pictures do not fit them, or an accuracy falls by more than `max_drop` points.
     """
     _check(cards, max_drop)
-    found = photographs.read(folder)
+    found = photographs.read_photographs(folder)
     _check_labels(cards, found.labels)
     check_writable(store.root)
     for note in found.notes:
@@ -63,7 +63,7 @@ def quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float)
         store.model_of(card)  # what is published holds a copy
         recompile(store, card.head, card.version, "openvino")
     decoded = Decoded(cards[0].input, available_cores())
-    batches = read(decoded, choose(found), "Reading pictures")
+    batches = read_batches(decoded, choose_for_calibration(found), "Reading pictures")
     pictures = [row[np.newaxis] for _, rows in batches for row in rows]
     found = usable(found, decoded)
 
@@ -72,14 +72,14 @@ def quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float)
     graph = int8.to_int8(source, pictures)
     networks = (engine.compile(source), engine.compile(graph))
     heads = [engine.open(store.head_of(card, "openvino")) for card in cards]
-    trials = compare(cards, heads, networks, decoded, found)
+    trials = compare_heads(cards, heads, networks, decoded, found)
     found = usable(found, decoded)
     _check_drops(trials, max_drop)
-    backbone = Backbone(graph, digest_of(graph), networks[1], len(pictures), found.digest())
+    backbone = Int8Backbone(graph, digest_of(graph), networks[1], len(pictures), found.digest())
     return _publish(store, trials, backbone, max_drop)
 
 
-def choose(found: Photographs) -> list[Photograph]:
+def choose_for_calibration(found: Photographs) -> list[Photograph]:
     """At most 300 pictures for training, of all classes alike; their content says which."""
     by_class: list[list[Photograph]] = [[] for _ in found.labels]
     for one in sorted(found.splits[TRAIN], key=lambda one: one.sha256):
@@ -123,7 +123,9 @@ def _check_drops(trials: Sequence[Trial], max_drop: float) -> None:
             )
 
 
-def _publish(store: Store, trials: Sequence[Trial], backbone: Backbone, max_drop: float) -> list[Card]:
+def _publish(
+    store: Store, trials: Sequence[Trial], backbone: Int8Backbone, max_drop: float
+) -> list[Card]:
     """Fills the folders of all versions before the first of them can be seen."""
     with contextlib.ExitStack() as stack:
         ready = []
@@ -135,7 +137,7 @@ def _publish(store: Store, trials: Sequence[Trial], backbone: Backbone, max_drop
         return [publish_version(store, folder, card) for folder, card in ready]
 
 
-def _card(one: Trial, backbone: Backbone, folder: Path, max_drop: float) -> Card:
+def _card(one: Trial, backbone: Int8Backbone, folder: Path, max_drop: float) -> Card:
     """The float32 head's, but for backbone, golden answer, and scores that are no longer its own."""
     card, images = one.card, len(one.truth)
     graph_files = (NETWORK, Path(NETWORK).with_suffix(".bin").name)
@@ -144,7 +146,7 @@ def _card(one: Trial, backbone: Backbone, folder: Path, max_drop: float) -> Card
         source_version=card.version,
         files={name: sha256_of(folder / name) for name in graph_files},
         built_with=int8.BUILT_WITH,
-        weight_bytes=int8.weight_bytes(backbone.graph),
+        weight_bytes=int8.constant_bytes(backbone.graph),
         images_calibration=backbone.images_calibration,
         images_test=images,
         data=backbone.data,
@@ -164,9 +166,9 @@ def _card(one: Trial, backbone: Backbone, folder: Path, max_drop: float) -> Card
     return card.model_copy(update=changes)
 
 
-def _golden(one: Trial, backbone: Backbone) -> Golden:
+def _golden(one: Trial, backbone: Int8Backbone) -> Golden:
     """What the int8 backbone itself answers here; a wrong one must not pass where nothing is likely."""
     files = golden.candidates()
     features = backbone.network(golden.decoded(files, one.card.input))
-    chosen = golden.choose(files, one.network(features))
+    chosen = golden.choose_golden(files, one.network(features))
     return chosen.model_copy(update={"tolerance": min(GOLDEN_TOLERANCE, max(chosen.probabilities) / 2)})

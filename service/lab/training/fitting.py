@@ -14,7 +14,7 @@ import numpy as np
 from service.lab.data.features import FeatureCache
 from service.lab.data.photographs import Photograph
 from service.lab.training.head_spec import HeadSpec
-from service.lab.training.pooled import TINY, Classes, Moments, Pooled, Values
+from service.lab.training.pooled import TINY, Classes, Moments, PooledFeatures, Values
 from service.store.card import Epoch
 
 MAX_EPOCHS = 40
@@ -25,11 +25,11 @@ GRID = tuple(itertools.product(LEARNING_RATES, WEIGHT_DECAYS))
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """What one head trains and validates on."""
 
-    train: Pooled
-    validation: Pooled
+    train: PooledFeatures
+    validation: PooledFeatures
     moments: Moments
 
 
@@ -96,7 +96,7 @@ class Trainer:
         return (yield from self._refit(spec, self._data(spec), like, self.seeds))
 
     def _refit(
-        self, spec: HeadSpec, data: Data, like: Fit, seeds: Sequence[int]
+        self, spec: HeadSpec, data: TrainingData, like: Fit, seeds: Sequence[int]
     ) -> Generator[None, None, tuple[Fit, ...]]:
         fits = []
         for seed in seeds:
@@ -104,12 +104,14 @@ class Trainer:
             yield
         return tuple(fits)
 
-    def _data(self, spec: HeadSpec) -> Data:
-        train, validation = (Pooled(self.cache, spec, ones) for ones in (self.train, self.validation))
-        return Data(train, validation, train.moments())
+    def _data(self, spec: HeadSpec) -> TrainingData:
+        train, validation = (
+            PooledFeatures(self.cache, spec, ones) for ones in (self.train, self.validation)
+        )
+        return TrainingData(train, validation, train.moments())
 
     def _fit(
-        self, spec: HeadSpec, data: Data, seed: int, learning_rate: float, weight_decay: float
+        self, spec: HeadSpec, data: TrainingData, seed: int, learning_rate: float, weight_decay: float
     ) -> Fit:
         keras.utils.set_random_seed(seed)
         values = keras.Input((data.train.width,))
@@ -149,7 +151,9 @@ class Trainer:
         return model
 
 
-def _descend(model: keras.Model, data: Data, seed: int) -> tuple[tuple[Epoch, ...], list[Values]]:
+def _descend(
+    model: keras.Model, data: TrainingData, seed: int
+) -> tuple[tuple[Epoch, ...], list[Values]]:
     """The learning curve, and the weights of its epoch with the least validation loss.
 
     Batch by batch: Keras' own loop takes four times as long where a step is as short as here.
@@ -169,7 +173,7 @@ def _descend(model: keras.Model, data: Data, seed: int) -> tuple[tuple[Epoch, ..
     return tuple(curve), weights
 
 
-def _validated(model: keras.Model, data: Data, train_loss: float) -> Epoch:
+def _validated(model: keras.Model, data: TrainingData, train_loss: float) -> Epoch:
     told = [
         (model.predict_on_batch(data.moments.standardised(values)), labels)
         for values, labels in data.validation.batches()

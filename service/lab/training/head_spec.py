@@ -49,7 +49,7 @@ class HeadSpec:
         return len({start + step for start in starts for step in range(self.filter)}) ** 2
 
 
-def parse(text: str) -> HeadSpec:
+def parse_head(text: str) -> HeadSpec:
     """The head that `text` describes. Raises CommandError."""
     name, is_named, rest = text.partition("=") if re.match(r"[^,:]*=", text) else ("", "", text)
     pooling, *options = rest.split(",")

@@ -31,7 +31,7 @@ class Moments:
         return (values - self.mean) * self.scale
 
 
-class Pooled:
+class PooledFeatures:
     """Pooled features of photographs; from disk again each time where they are too large for memory."""
 
     def __init__(self, cache: FeatureCache, spec: HeadSpec, photographs: Sequence[Photograph]) -> None:

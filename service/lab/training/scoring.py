@@ -35,7 +35,7 @@ def answers(
     truth: list[int] = []
     rows: list[list[NDArray[np.float32]]] = [[] for _ in heads]
     for ones, pixels in decoded.batches(photographs):
-        features = network(moved(pixels, by, len(truth))).copy()
+        features = network(moved_in_turn(pixels, by, len(truth))).copy()
         for mine, head in zip(rows, heads, strict=True):
             mine.append(keras.ops.convert_to_numpy(head(features, training=False)))
         truth += [one.label for one in ones]
@@ -43,7 +43,7 @@ def answers(
     return Answers(np.array(truth), [np.concatenate(mine) for mine in rows])
 
 
-def moved(pixels: NDArray[np.uint8], by: int, first: int = 0) -> NDArray[np.uint8]:
+def moved_in_turn(pixels: NDArray[np.uint8], by: int, first: int = 0) -> NDArray[np.uint8]:
     """Pictures (n, height, width, 3) moved right, down, left or up in turn; edges are repeated.
 
     `first` is the number of the first of them, so that batches do not matter.

@@ -34,7 +34,7 @@ USUAL = Input(height=224, width=224, decode="exact", resize="bilinear", preproce
 
 
 @dataclass(frozen=True)
-class Wishes:
+class TrainOptions:
     """What the command line said; None where it said nothing."""
 
     heads: tuple[HeadSpec, ...]
@@ -49,10 +49,10 @@ class Wishes:
     use_cache: bool = True
 
 
-def train(store: Store, folder: Path, wishes: Wishes) -> list[Card]:
+def train(store: Store, folder: Path, wishes: TrainOptions) -> list[Card]:
     """Trains and publishes each head. Raises CommandError, with no head published."""
     _check_names(wishes)
-    data = photographs.read(folder)
+    data = photographs.read_photographs(folder)
     check_writable(store.root)
     for note in data.notes:
         say(note)
@@ -84,7 +84,7 @@ def train(store: Store, folder: Path, wishes: Wishes) -> list[Card]:
     return _publish(store, source, spec, data.labels, list(zip(fitted, trainings, strict=True)))
 
 
-def _input(store: Store, wishes: Wishes) -> Input:
+def _input(store: Store, wishes: TrainOptions) -> Input:
     """What was said; of the rest, that of the head whose backbone is taken, or the usual."""
     usual = USUAL
     if wishes.weights in store.heads():
@@ -98,7 +98,7 @@ def _input(store: Store, wishes: Wishes) -> Input:
     return usual.model_copy(update={name: value for name, value in said.items() if value is not None})
 
 
-def _check_names(wishes: Wishes) -> None:
+def _check_names(wishes: TrainOptions) -> None:
     """Also those that the fine-tuned heads will have."""
     names = [head.name for head in wishes.heads]
     if wishes.fine_tune:
@@ -118,7 +118,9 @@ def _check_window(spec: HeadSpec, shape: tuple[int, int, int]) -> None:
 
 
 @contextlib.contextmanager
-def _cache(store: Store, wishes: Wishes, known: sources.Known, spec: Input) -> Iterator[FeatureCache]:
+def _cache(
+    store: Store, wishes: TrainOptions, known: sources.Known, spec: Input
+) -> Iterator[FeatureCache]:
     """The features on disk; in a folder that goes away where none are to be kept."""
     key = hashlib.sha256(f"{known.digest} {spec.model_dump_json()}".encode()).hexdigest()
     with contextlib.ExitStack() as stack:
@@ -141,7 +143,7 @@ def _extract(
     return data.without(decoded.broken)
 
 
-def _fit(cache: FeatureCache, data: Photographs, wishes: Wishes) -> list[Studied]:
+def _fit(cache: FeatureCache, data: Photographs, wishes: TrainOptions) -> list[Studied]:
     """Every head with every seed, and with fewer pictures where that was asked for."""
     seeds = range(wishes.seeds)
     trainer = Trainer(cache, data.splits[TRAIN], data.splits[VALIDATION], len(data.labels), seeds)

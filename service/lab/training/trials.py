@@ -36,7 +36,7 @@ class Trial:
         return 100 * (self.right(self.before) - self.right(self.after)) / len(self.truth)
 
 
-def compare(
+def compare_heads(
     cards: Sequence[Card],
     heads: Sequence[Network],
     backbones: Sequence[Network],
@@ -46,7 +46,7 @@ def compare(
     """Every head behind both backbones, on all held-out pictures that can be read."""
     truth: list[str] = []
     guesses: list[list[list[int]]] = [[[] for _ in backbones] for _ in heads]
-    for ones, pixels in read(decoded, found.splits[TEST], "Comparing int8 with float32"):
+    for ones, pixels in read_batches(decoded, found.splits[TEST], "Comparing int8 with float32"):
         truth += [found.labels[one.label] for one in ones]
         for at, backbone in enumerate(backbones):
             features = backbone(pixels)
@@ -58,7 +58,7 @@ def compare(
     ]
 
 
-def read(
+def read_batches(
     decoded: Decoded, ones: Sequence[Photograph], doing: str
 ) -> Iterator[tuple[list[Photograph], NDArray[np.uint8]]]:
     """Pixels of the photographs in batches, with a bar."""

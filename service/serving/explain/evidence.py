@@ -34,7 +34,7 @@ class Evidence:
     logit: float
 
 
-def explain(layers: Sequence[Layer], trace: Trace, output: Output, index: int) -> Evidence:
+def evidence_of(layers: Sequence[Layer], trace: Trace, output: Output, index: int) -> Evidence:
     """The evidence for the class `index` in one image.
 
     Where one sigmoid tells two classes apart, the logit of the first is minus that of the second. Raises

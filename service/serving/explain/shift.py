@@ -37,7 +37,7 @@ def moved(picture: NDArray[np.uint8], offset: Offset) -> NDArray[np.uint8]:
     return picture[y][:, x]
 
 
-def compare(in_place: NDArray[np.float32], answers: Sequence[NDArray[np.float32]]) -> Stability:
+def stability_of(in_place: NDArray[np.float32], answers: Sequence[NDArray[np.float32]]) -> Stability:
     """Of probabilities (classes,): those of the picture in its place, and of it moved, an array each."""
     top = int(in_place.argmax())
     kept = np.array([answer[top] for answer in answers])

@@ -91,7 +91,7 @@ def decode(
     ImageTooLarge when the header tells of more than `max_pixels`, else NotAnImage.
     """
     try:
-        image = read(data, spec, max_pixels, spend)
+        image = read_image(data, spec, max_pixels, spend)
     except (ImageError, MemoryError):  # memory that ran out is not the sender's fault
         raise
     except Exception as exc:  # Pillow answers hostile bytes with almost any exception
@@ -99,7 +99,7 @@ def decode(
     return RESIZE[spec.resize](image, spec.width, spec.height)
 
 
-def read(data: bytes, spec: Input, max_pixels: int, spend: Spend) -> Image.Image:
+def read_image(data: bytes, spec: Input, max_pixels: int, spend: Spend) -> Image.Image:
     image = open_image(data, max_pixels)
     spend(image.width * image.height)
     if spec.decode == "scaled" and isinstance(image, JpegImageFile):

@@ -25,7 +25,7 @@ class Number(BaseModel):
 def answer(work, status=200, on_ping=lambda: None) -> list[str]:
     """The blocks of the answer to a request for `work`; `on_ping` is called at each comment."""
     app = FastAPI()
-    problems.install(app)
+    problems.answer_errors(app)
 
     @app.get("/")
     async def route(request: Request):

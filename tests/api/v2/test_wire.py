@@ -30,7 +30,7 @@ def written(name, datatype, array, is_binary=True, outputs=None):
 
 
 def read(body, json_size):
-    return wire.read(body, json_size, GAP, MAX_IMAGES)
+    return wire.read_request(body, json_size, GAP, MAX_IMAGES)
 
 
 def request(**outputs):
@@ -67,7 +67,7 @@ def test_with_a_size_of_0_the_body_is_one_file():
 
 @given(arrays.arrays(np.float32, (3, 3), elements=st.floats(0, 1, width=32)), st.booleans())
 def test_the_client_reads_the_probabilities_that_were_written(probabilities, is_binary):
-    text, binary = wire.write(request(binary_data=is_binary), GAP, list(probabilities))
+    text, binary = wire.write_response(request(binary_data=is_binary), GAP, list(probabilities))
     size = len(text) if binary else None
     result = InferenceServerClient.parse_response_body(text + binary, header_length=size)
     lost = 0 if is_binary else 1e-6  # by seven digits in JSON
@@ -82,7 +82,7 @@ def test_the_client_reads_the_probabilities_that_were_written(probabilities, is_
 def test_the_client_reads_classes_likeliest_first(is_binary, asked, told):
     probabilities = [np.array([0.25, 0.125, 0.625], np.float32), np.array([1, 0, 0], np.float32)]
     wanted = request(binary_data=is_binary, class_count=asked)
-    text, binary = wire.write(wanted, GAP, probabilities)
+    text, binary = wire.write_response(wanted, GAP, probabilities)
     result = InferenceServerClient.parse_response_body(
         text + binary, header_length=len(text) if is_binary else None
     )
@@ -102,7 +102,7 @@ def test_an_output_says_last_whether_it_is_binary(request_says, output_says, is_
         parameters={} if request_says is None else {"binary_data_output": request_says},
         outputs=[{"name": "probabilities", "parameters": said}],
     )
-    _, binary = wire.write(read(body, None)[0], GAP, [np.zeros(3, np.float32)])
+    _, binary = wire.write_response(read(body, None)[0], GAP, [np.zeros(3, np.float32)])
     assert bool(binary) == is_binary
 
 

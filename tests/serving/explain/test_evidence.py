@@ -18,7 +18,7 @@ from service.lab.models.split import split
 from service.serving.batcher import Trace
 from service.serving.engines.keras import KerasEngine
 from service.serving.engines.openvino import OpenVinoEngine
-from service.serving.explain.evidence import explain
+from service.serving.explain.evidence import evidence_of
 from service.store.card import Output
 
 L = keras.layers
@@ -115,7 +115,7 @@ def check_adds_up(evidence):
 
 def check(head, network, one, index):
     """Against Keras: the grid, the constant and the logit, each."""
-    evidence = explain(network.layers, one, SOFTMAX, index)
+    evidence = evidence_of(network.layers, one, SOFTMAX, index)
     grid, constant, logit = head.by_gradients(one.features, index)
     check_adds_up(evidence)
     np.testing.assert_allclose(evidence.grid, grid, rtol=CLOSE, atol=CLOSE)
@@ -199,7 +199,7 @@ def test_heads_cut_from_saved_models_are_explained_however_they_end(pooling, end
     network = opened(parts.head, engine, tmp_path)
     probabilities = network(features)[0]
     (one,) = traced(network, features[0])
-    maps = [explain(network.layers, one, parts.output, index) for index in range(parts.classes)]
+    maps = [evidence_of(network.layers, one, parts.output, index) for index in range(parts.classes)]
     for evidence in maps:
         assert evidence.grid.shape == features.shape[1:3]
         check_adds_up(evidence)
@@ -216,7 +216,7 @@ def test_a_sigmoid_speaks_for_one_class_as_it_speaks_against_the_other(tmp_path)
     network(np.ones((1, *SHAPE), np.float32))
     one = Trace(np.zeros((8, 8, 3), np.uint8), np.ones(SHAPE, np.float32), network.logits()[0].copy())
     output = Output(activation="sigmoid", to_probabilities="complement")
-    against, towards = (explain(network.layers, one, output, index) for index in (0, 1))
+    against, towards = (evidence_of(network.layers, one, output, index) for index in (0, 1))
     np.testing.assert_array_equal(against.grid, -towards.grid)
     assert against.logit == -towards.logit == -float(network.logits()[0, 0])
 
@@ -224,10 +224,10 @@ def test_a_sigmoid_speaks_for_one_class_as_it_speaks_against_the_other(tmp_path)
 def test_a_logit_that_the_map_does_not_make_is_refused(tmp_path):
     network = Head("gap", [], seed=1).opened("openvino", tmp_path)
     (one,) = traced(network, features(1))
-    assert explain(network.layers, one, SOFTMAX, 0)
+    assert evidence_of(network.layers, one, SOFTMAX, 0)
     other = Trace(one.pixels, one.features, one.logits + 2e-4 * np.maximum(1, np.abs(one.logits)))
     with pytest.raises(CannotExplain, match="does not add up"):
-        explain(network.layers, other, SOFTMAX, 0)
+        evidence_of(network.layers, other, SOFTMAX, 0)
 
 
 def test_flatten_with_the_weights_of_gap_repeated_has_the_map_of_gap(tmp_path):
@@ -241,6 +241,6 @@ def test_flatten_with_the_weights_of_gap_repeated_has_the_map_of_gap(tmp_path):
         (tmp_path / name).mkdir()
         network = head.opened("openvino", tmp_path / name)
         (one,) = traced(network, features(6))
-        grids.append(explain(network.layers, one, SOFTMAX, 2).grid)
+        grids.append(evidence_of(network.layers, one, SOFTMAX, 2).grid)
     by_hand = features(6) @ kernel[:, 2] / 20  # class activation mapping
     np.testing.assert_allclose(grids, [by_hand, by_hand], rtol=1e-4, atol=1e-6)

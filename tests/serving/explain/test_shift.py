@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from service.serving.explain.shift import GRID, compare, moved
+from service.serving.explain.shift import GRID, moved, stability_of
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (9, 7, 3), np.uint8)
 
@@ -22,7 +22,7 @@ def test_the_grid_is_25_places_with_the_picture_itself_in_the_middle():
 
 def test_stability_and_drift_are_told_of_the_class_that_was_likeliest_in_place():
     answers = [np.array(row, np.float32) for row in ([0.7, 0.3], [0.4, 0.6], [0.9, 0.1], [0.7, 0.3])]
-    result = compare(np.array([0.7, 0.3], np.float32), answers)
+    result = stability_of(np.array([0.7, 0.3], np.float32), answers)
     assert result.stability == 3 / 4
     assert result.kept == pytest.approx([0.7, 0.4, 0.9, 0.7])
     assert result.drift_mean == pytest.approx((0.3 + 0.2) / 4)

@@ -87,7 +87,7 @@ def _picture(index: int, value: Any) -> Picture:  # noqa: ANN401 (any JSON)
     raise BadParameter(f'image {index} is neither {{"b64": ...}} nor rows of pixels.')
 
 
-def table(rows: Sequence[NDArray[np.float32]], is_column: bool) -> Predictions | Outputs:
+def prediction_rows(rows: Sequence[NDArray[np.float32]], is_column: bool) -> Predictions | Outputs:
     """The probabilities of each image, in the form of the request."""
     numbers = [row.tolist() for row in rows]
     return Outputs(outputs=numbers) if is_column else Predictions(predictions=numbers)

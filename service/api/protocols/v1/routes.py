@@ -10,7 +10,7 @@ from service import errors
 from service.api import answers
 from service.api.access import needs_key
 from service.api.body import validated
-from service.api.context import InCall, InRoom, Room
+from service.api.context import Context, InCall, InContext
 from service.api.openapi import ABOUT_A_HEAD, FOREIGN_FAILURES
 from service.api.protocols.v1 import messages
 from service.api.protocols.versions import head_of, refuse_nameless, with_and_without
@@ -35,11 +35,11 @@ refuse_nameless(router, "/v1/models/", "/v1/models/:predict", "/v1/models//{rest
 )
 async def v1_predict(call: InCall) -> Response:
     """Probabilities of each image by one head, in the form of the request: by rows, or as a column."""
-    head, limit = head_of(call.request), call.room.limits.max_images_per_request
+    head, limit = head_of(call.request), call.context.limits.max_images_per_request
     is_column, pictures = await call.read_json(partial(_read, max_images=limit))
-    done, _ = await call.run(call.room.classifier.classify(pictures, [head], call.permit))
+    done, _ = await call.run(call.context.classifier.classify(pictures, [head], call.permit))
     rows = [of_image[head.card.head] for of_image in done.images]
-    return await answers.as_json(call, done.size, messages.table, rows, is_column)
+    return await answers.as_json(call, done.size, messages.prediction_rows, rows, is_column)
 
 
 @router.get("/v1/models/{head}:predict", include_in_schema=False)
@@ -56,17 +56,17 @@ async def v1_metadata(request: Request) -> dict[str, Any]:
 
 
 @router.get("/v1/models/{head}", responses=ABOUT_A_HEAD)
-async def v1_status(room: InRoom, head: str) -> messages.ModelStatus:
+async def v1_status(context: InContext, head: str) -> messages.ModelStatus:
     """The versions of a head, and whether they are loaded."""
-    return messages.model_status(_status(room, head))
+    return messages.model_status(_status(context, head))
 
 
 @router.get("/v1/models/{head}/versions/{version}", responses=ABOUT_A_HEAD)
 async def v1_status_of_version(
-    room: InRoom, head: str, version: Annotated[int, Path(ge=1)]
+    context: InContext, head: str, version: Annotated[int, Path(ge=1)]
 ) -> messages.ModelStatus:
     """The same of one version."""
-    status = _status(room, head)
+    status = _status(context, head)
     told = [
         one for one in messages.model_status(status).model_version_status if one.version == str(version)
     ]
@@ -81,8 +81,8 @@ def _read(body: bytes, max_images: int) -> tuple[bool, list[Picture]]:
     return request.instances is None, request.pictures(max_images)
 
 
-def _status(room: Room, head: str) -> HeadStatus:
-    room.engine_name()  # not ready yet is another answer than an unknown head
-    if head not in (statuses := room.heads.statuses):
+def _status(context: Context, head: str) -> HeadStatus:
+    context.engine_name()  # not ready yet is another answer than an unknown head
+    if head not in (statuses := context.heads.statuses):
         raise errors.UnknownHead(head, sorted(statuses))
     return statuses[head]

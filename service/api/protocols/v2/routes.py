@@ -9,7 +9,7 @@ import service
 from service import errors
 from service.api import answers, problems
 from service.api.access import needs_key
-from service.api.context import InCall, InRoom
+from service.api.context import InCall, InContext
 from service.api.openapi import ABOUT_A_HEAD, FOREIGN_FAILURES
 from service.api.protocols.v2 import messages, wire
 from service.api.protocols.versions import head_of, refuse_nameless, with_and_without
@@ -44,9 +44,9 @@ async def v2_live() -> messages.Live:
 
 
 @health.get("/v2/health/ready", responses=problems.documented(errors.NotReady))
-async def v2_ready(room: InRoom) -> messages.Ready:
+async def v2_ready(context: InContext) -> messages.Ready:
     """As /readyz."""
-    if missing := room.missing():
+    if missing := context.missing():
         raise errors.NotReady(" ".join(missing))
     return messages.Ready()
 
@@ -59,10 +59,12 @@ async def v2_server() -> messages.Server:
 
 
 @with_and_without(router.get, "/v2/models/{head}", responses=ABOUT_A_HEAD)
-async def v2_model(request: Request, room: InRoom) -> messages.Model:
+async def v2_model(request: Request, context: InContext) -> messages.Model:
     """The inputs and the output of a head."""
     head = head_of(request)
-    return messages.model(head, list(room.heads.statuses[head.card.head].loaded), room.engine_name())
+    return messages.model(
+        head, list(context.heads.statuses[head.card.head].loaded), context.engine_name()
+    )
 
 
 @with_and_without(router.get, "/v2/models/{head}/ready", responses=ABOUT_A_HEAD)
@@ -80,14 +82,14 @@ async def v2_model_ready() -> messages.Ready:
 )
 async def v2_infer(call: InCall, json_size: JsonSize = None) -> Response:
     """Probabilities of each image by one head; tensors are in JSON or in binary, as asked."""
-    head, limit = head_of(call.request), call.room.limits.max_images_per_request
-    read = partial(wire.read, json_size=json_size, head=head, max_images=limit)
+    head, limit = head_of(call.request), call.context.limits.max_images_per_request
+    read = partial(wire.read_request, json_size=json_size, head=head, max_images=limit)
     request, pictures = await call.read_json(read, json_size)
     if request.parameters.timeout:
         call.permit.shorten(request.parameters.timeout / 1e6)
-    done, timing = await call.run(call.room.classifier.classify(pictures, [head], call.permit))
+    done, timing = await call.run(call.context.classifier.classify(pictures, [head], call.permit))
     probabilities = [of_image[head.card.head] for of_image in done.images]
-    text, binary = await answers.beside(done.size, wire.write, request, head, probabilities)
+    text, binary = await answers.beside(done.size, wire.write_response, request, head, probabilities)
     headers = {"Server-Timing": timing.header()}
     if not binary:
         return Response(text, media_type="application/json", headers=headers)

@@ -29,7 +29,7 @@ LENGTH = struct.Struct("<I")
 RAW = InferenceRequest(inputs=[InputTensor(name=FILES, shape=[1], datatype="BYTES")])
 
 
-def read(
+def read_request(
     body: bytes, json_size: int | None, head: LoadedHead, max_images: int
 ) -> tuple[InferenceRequest, list[Picture]]:
     """The request and its pictures. All of the body is JSON without a `json_size`, and one file with 0.
@@ -54,7 +54,7 @@ def read(
     return request, _files(given, binary) if given.name == FILES else _pixels(given, binary)
 
 
-def write(
+def write_response(
     request: InferenceRequest, head: LoadedHead, probabilities: Sequence[NDArray[np.float32]]
 ) -> tuple[bytes, bytes]:
     """The JSON of the answer, and what comes in binary behind it."""
