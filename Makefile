@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 FLEET := $(VENV)/.fleet
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test test-slow test-fleet fuzz audit check bench openapi docs lock image-check screenshots
+.PHONY: help run test test-quick test-slow test-fleet fuzz audit check bench openapi docs lock image-check screenshots
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,6 +21,9 @@ run: $(INSTALLED)  ## install, fill the store if it is empty, measure once, and 
 
 test: $(INSTALLED)  ## install, and run the tests, but those marked slow
 	$(BIN)/pytest -m 'not slow and not fleet'
+
+test-quick: $(INSTALLED)  ## every route on fake heads, in seconds, without a socket or an engine: at each save
+	$(BIN)/pytest -q tests/quick
 
 test-slow: $(INSTALLED)  ## the others: training, int8, the newest Python, the page in a browser, 21,000 mutated requests
 	$(BIN)/pytest -m slow

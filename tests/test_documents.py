@@ -234,3 +234,12 @@ def test_the_finding_has_the_figures_that_were_measured():
     assert len(bold) == 5
     for figure in bold:
         assert f"| {figure} |" in measured, figure
+
+
+@pytest.mark.parametrize("path", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_file_and_folder_that_is_named_is_there(path):
+    folders = "service|api|serving|lab|store|cli|tests|deploy|docs"
+    named = re.findall(rf"`((?:{folders})/[\w./-]*)`", (ROOT / path).read_text())
+    assert named
+    for name in named:
+        assert any((base / name).exists() for base in (ROOT, ROOT / "service")), name

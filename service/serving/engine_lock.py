@@ -7,7 +7,7 @@ YIELD_S = 0.001  # threading.Lock is not fair: sleep after releasing it, so that
 
 
 class EngineLock:
-    """A context manager, held for one pass. Two at once would share the cores and wait at every layer."""
+    """A context manager, held for one pass: two at once would share cores and wait at every layer."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
