@@ -83,9 +83,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
-        list(iter_route_contexts(app.routes))  # else the first request would wait for its router's
+        # Builds all routes now; else the first request would wait for that.
+        list(iter_route_contexts(app.routes))
         watch.start()
-        if settings.listen_when_ready:  # the server listens once this has begun
+        if settings.listen_when_ready:  # The server listens once the lifespan has begun.
             while not (loaded.has_loaded() or stopping.is_set()):
                 await asyncio.sleep(LISTEN_POLL_S)
         yield

@@ -10,7 +10,7 @@ NO_REQUEST = "-"
 CONSOLE = "%(asctime)s %(levelname)s %(name)s [%(request_id)s]: %(message)s"
 FIELDS = ("request_id", "method", "route", "status", "ms", "problem")
 
-# a thread that is not asyncio's own does not see it: what it logs names its requests itself
+# Threads that asyncio did not start do not see this variable; their log lines name requests themselves.
 request_id: ContextVar[str] = ContextVar("request_id", default=NO_REQUEST)
 
 

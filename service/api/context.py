@@ -63,7 +63,7 @@ class Context:
         """The named heads, each once; all that serve when None. Raises what `heads.get` does."""
         if names is not None:
             return [self.heads.get(name) for name in dict.fromkeys(names)]
-        self.engine_name()  # not ready yet is another answer than an empty store
+        self.engine_name()  # Raises NotReady first: a store is empty only once it is loaded.
         if serving := self.heads.serving():
             return list(serving.values())
         raise NotReady(" ".join(self.heads.missing(())))
@@ -142,7 +142,7 @@ class ImageCall:
     async def read(self, query: F) -> tuple[list[Picture], F]:
         """The images of the body, and its fields with those of the query on top."""
         body = await self._body()
-        await self.permit.charge(len(body))  # for the copies that parsing makes
+        await self.permit.charge(len(body))  # Parsing copies the body once.
         limit = self.context.limits.max_images_per_request
         images, fields = await parse_images(self.request.headers, body, limit, type(query))
         self.permit.keep(sum(map(len, images)))

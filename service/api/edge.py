@@ -49,7 +49,8 @@ class Edge:
             await self._app(scope, receive, send_with_id)
         except Exception:
             log.exception("failed")
-            if status != GONE:  # an answer has begun; the server closes the connection
+            # The answer has begun, so only closing the connection tells of the failure.
+            if status != GONE:
                 raise
             await unexpected()(scope, receive, send_with_id)
         finally:
@@ -61,11 +62,11 @@ class Edge:
         self._metrics.observe_request(route, status, seconds, problem)
         method, ms = scope["method"], round(1e3 * seconds, 1)
         fields = {"method": method, "route": route, "status": status, "ms": ms, "problem": problem}
-        # quoted: a path may hold a line break
+        # The path is quoted because it may hold a line break.
         log.info("%s %s %d %.1f ms", method, quote(scope["path"]), status, ms, extra=fields)
 
 
-# no default-src: the page at /docs loads its script from elsewhere; ours has a policy of its own
+# No default-src, because /docs loads its script from another host. Our page sets its own policy.
 POLICY = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
 HEADERS = {
     b"cache-control": b"no-store",

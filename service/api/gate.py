@@ -15,7 +15,7 @@ from service.api.context import Context
 from service.errors import BodyTooLarge, RequestError
 from service.serving.capacity import Permit
 
-MAX_DIGITS = 20  # say enough of a length; Python refuses to read 5,000
+MAX_DIGITS = 20  # 20 digits hold every real length; int() refuses more than 4,300.
 
 
 class Gate:

@@ -17,7 +17,8 @@ from service.serving.loading import LoadedHead
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 IMAGES = (1, 2, 4, 8, 16, 32, 64)
-LATE_SHARE = 0.8  # of the deadline; deploy/alerts.yaml compares with it, so it is a bucket's bound
+# A share of the deadline. deploy/alerts.yaml compares with it, so it must be a bucket's bound.
+LATE_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Metrics:
             "stage_seconds", "Time in each stage of a classification", sorted(within), "stage"
         )
         self._batches = self._histogram("batch_images", "Images in one pass of a backbone", IMAGES)
-        for reason in KINDS:  # from 0: Prometheus sees no increase where a counter begins with 1
+        # Start each counter at 0: Prometheus sees no increase in one that begins with 1.
+        for reason in KINDS:
             self._refusals.labels(reason)
 
     def observe_request(self, route: str, status: int, seconds: float, problem: str | None) -> None:

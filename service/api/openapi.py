@@ -82,7 +82,8 @@ def describe(app: FastAPI) -> None:
         return JSONResponse(app.openapi() | ({"servers": [{"url": prefix}]} if prefix else {}))
 
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
-    app.routes.insert(0, Route(PATH, document, include_in_schema=False))  # before FastAPI's coroutine
+    # Insert it before FastAPI's own route, which would build the document on the event loop.
+    app.routes.insert(0, Route(PATH, document, include_in_schema=False))
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
             for operation in item.values():
                 for parameter in operation.get("parameters", ()):
                     parameter["schema"] = without_null(parameter["schema"])
-                # in its place is a problem, or none: a path is any text
+                # FastAPI's 422 is never sent: a problem replaces it, and path parameters are plain text.
                 if "HTTPValidationError" in str(operation["responses"].get("422")):
                     del operation["responses"]["422"]
         app.openapi_schema = document

@@ -16,7 +16,7 @@ from service import errors
 from service.api.redact import fit_to_tell
 
 MEDIA_TYPE = "application/problem+json"
-FOREIGN_MEDIA_TYPE = "application/json"  # KServe's client reads `error` from nothing else
+FOREIGN_MEDIA_TYPE = "application/json"  # KServe's client reads `error` from this media type only.
 INTERNAL = "internal"
 
 
@@ -68,9 +68,9 @@ BODY_ERRORS = (
 HEAD_ERRORS = (errors.UnknownHead, errors.UnknownVersion, errors.HeadUnavailable, errors.NotReady)
 ENGINE_ERRORS = (errors.TooBusy, errors.DeadlineExceeded, errors.EngineFailed)
 
-FOREIGN = ("/v1/", "/v2/")  # routes of other servers' protocols
+FOREIGN = ("/v1/", "/v2/")  # Routes of other servers' protocols start so.
 
-# the client is in the middle of a body that nobody will read
+# After these the connection is closed: nobody reads the rest of the body.
 CLOSING = (errors.BodyTooLarge, errors.BodyTooSlow)
 
 
@@ -162,7 +162,8 @@ async def _validation_error(request: Request, exc: Exception) -> JSONResponse:
 async def _http_exception(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)  # noqa: S101 (narrows the handler's declared type)
     detail = str(exc.detail)
-    kind = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "-")  # few, whatever the detail
+    # The kind comes from the status, so that there are few kinds.
+    kind = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "-")
     response = respond(exc.status_code, kind, detail, detail, is_foreign(request.scope))
     response.headers.update(exc.headers or {})
     if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods(request)):

@@ -2,8 +2,8 @@
 
 import re
 
-MAX_DETAIL = 2000  # else a client's own words might come back, a megabyte of them
-# a path of two folders or more; what is not absolute, such as image/png, is none
+MAX_DETAIL = 2000  # A detail may quote the client's own text, which may be a megabyte.
+# Matches absolute paths of two or more folders, and not words such as image/png.
 PLACE = re.compile(r"(?<![\w.:/])(?:/[^\s/:;,'\"()]+)+/([^\s/:;,'\"()]+)")
 
 

@@ -78,7 +78,8 @@ class Child:
         return line
 
     def _ended(self) -> BenchmarkFailed:
-        with contextlib.suppress(subprocess.TimeoutExpired):  # silent, and yet it goes on
+        # The child has closed its output and still runs.
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
         self.kill()
         code = self._process.wait()

@@ -17,7 +17,7 @@ ENGINE_BYTES: dict[EngineName, float] = {"openvino": 200e6, "keras": 900e6}
 WEIGHT_COPIES: dict[EngineName, float] = {"openvino": 2.5, "keras": 3.5}
 FEATURE_MAPS_PER_IMAGE: dict[EngineName, float] = {"openvino": 40, "keras": 80}
 FLOAT_BYTES = 4
-FILES = (  # of a control group, by version 2 and 1
+FILES = (  # Files of a control group: version 2, then version 1.
     ("memory.current", "memory.max", "inactive_file"),
     ("memory.usage_in_bytes", "memory.limit_in_bytes", "total_inactive_file"),
 )
@@ -68,5 +68,5 @@ def _left(group: Path, usage: str, limit: str, droppable: str) -> int | None:
         statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         used = int((group / usage).read_text()) - int(statistics[droppable])
         return int((group / limit).read_text()) - used
-    except (OSError, ValueError, KeyError):  # no such group, or "max"
+    except (OSError, ValueError, KeyError):  # There is no such group, or its limit is "max".
         return None

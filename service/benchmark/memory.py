@@ -41,7 +41,7 @@ class Scale:
         peak = _kilobytes(self._proc / "status")["VmHWM"]
         if not self._has_reset and peak <= self._first_peak:
             return None
-        # the kernel's mark may lag a little behind its exact sum
+        # The kernel's high-water mark may lag a little behind the current value.
         return max(1024 * peak - self._start.total, self.growth().total)
 
 

@@ -18,14 +18,14 @@ from service.store.layout import NotCompiled, NotForEngine, Store
 
 COMMAND = (sys.executable, "-m", "service.benchmark.child")
 
-NETWORK_FILES = "network.*"  # of every engine
+NETWORK_FILES = "network.*"  # Matches the files of every engine.
 
-ROUNDS = 10  # at least, where the time given allows it
+ROUNDS = 10  # The least number of rounds, where the time given allows it.
 MIN_TURN_S = 0.05
 MAX_TURN_S = 0.5
-RATIO_S = 0.25  # for the arithmetic of one ratio
+RATIO_S = 0.25  # Seconds that the bootstrap of one ratio takes.
 
-Rounds = list[Sequence[float]]  # latencies in ms
+Rounds = list[Sequence[float]]  # Latencies in ms, a sequence for each round.
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Run:
 
         Raises BenchmarkFailed or TimeoutError, as all that follows.
         """
-        file_bytes = [self._file_bytes(subject) for subject in self.subjects]  # before any starts
+        # Read the sizes before any child starts.
+        file_bytes = [self._file_bytes(subject) for subject in self.subjects]
         return list(map(self._memory, self.subjects, file_bytes))
 
     def time(self) -> list[Entrant]:
@@ -71,7 +72,8 @@ class Run:
         turn_s = min(max((end - time.monotonic()) / (ROUNDS * turns), MIN_TURN_S), MAX_TURN_S)
         self._round(entrants, turn_s)
         order = itertools.cycle((entrants[::-1], entrants))
-        with contextlib.suppress(TimeoutError):  # the last round, which is not counted then
+        # A timeout ends the last round, which is then not counted.
+        with contextlib.suppress(TimeoutError):
             while time.monotonic() < end - turns * turn_s:
                 self._round(next(order), turn_s)
         return entrants

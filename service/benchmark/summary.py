@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from service.benchmark.report import Latency
 
 RESAMPLES = 1000
-MIN_ROUNDS = 5  # fewer say too little about how much rounds differ
+MIN_ROUNDS = 5  # Fewer rounds say too little about how much they differ.
 SEED = 0
 
 Rounds = Sequence[Sequence[float]]

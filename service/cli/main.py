@@ -70,7 +70,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     url = url_of(*listener.getsockname()[:2]) + settings.root_path
     stopping = threading.Event()
     app = create_app(settings, on_ready=lambda heads: _announce(url, heads, settings), stopping=stopping)
-    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has stopped
+    # uvicorn raises these signals again once it has stopped.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
         app,
@@ -97,7 +98,7 @@ def _bound(host: str, port: int, unread_s: float = UNREAD_S) -> socket.socket:
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1e3 * unread_s))
         listener.bind(address)
-    except UnicodeError as exc:  # of IDNA, whose labels are neither empty nor long
+    except UnicodeError as exc:  # The idna codec raises it for labels that are empty or too long.
         raise CommandError(f"Host {host!r} is not a host's name.") from exc
     except OSError as exc:
         raise CommandError(f"Cannot listen on host {host!r}, port {port}: {reason_of(exc)}.") from exc
@@ -113,7 +114,7 @@ def url_of(host: str, port: int) -> str:
 def _announce(url: str, heads: list[str], settings: Settings) -> None:
     """Where the server is, and one line that works as printed."""
     serving = f"Serving {', '.join(heads)} on {url}"
-    if settings.log_format == "json":  # for a program, which has nothing to try
+    if settings.log_format == "json":  # A program reads the log, and needs no line to try.
         log.info(serving)
         return
     say(serving)

@@ -13,11 +13,11 @@ from service.console import columns, say, show_table, track, wide_console
 from service.errors import CommandError, reason_of
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-FILES_PER_REQUEST = 8  # one batch of a server with default settings
-BYTES_PER_REQUEST = 16 * 2**20  # half of what it takes
+FILES_PER_REQUEST = 8  # One batch of a server with default settings.
+BYTES_PER_REQUEST = 16 * 2**20  # Half of what such a server takes.
 
-TOO_MUCH = 413  # of files, bytes or pixels: fewer files may do
-FOR_ALL = (401, 403, 404, 503)  # another file would get the same
+TOO_MUCH = 413  # The request is too large; one with fewer files may do.
+FOR_ALL = (401, 403, 404, 503)  # Any other file would get the same status.
 
 
 class Outcome(BaseModel):

@@ -13,7 +13,7 @@ from types import FrameType
 import uvicorn
 
 CLOSE = (b"connection", b"close")
-LINGER_S = 0.5  # for a request that is on its way while the listener closes
+LINGER_S = 0.5  # Time for a request that is on its way while the listener closes.
 
 
 class DrainingServer(uvicorn.Server):
@@ -61,7 +61,8 @@ class DrainingServer(uvicorn.Server):
 
     def _last(self, listener: socket.socket) -> list[socket.socket]:
         """Stops listening; returns the connections that wait there, which the kernel would reset."""
-        twin = listener.dup()  # keeps them when uvicorn's own is closed
+        # The duplicate keeps waiting connections when uvicorn closes its listener.
+        twin = listener.dup()
         for server in self.servers:
             server.close()
         twin.setblocking(False)

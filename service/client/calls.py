@@ -19,7 +19,7 @@ OnProgress = Callable[[Progress], None]
 JSON = "application/json"
 EVENTS = "text/event-stream"
 PNG = "image/png"
-MORE_S = 30.0  # that a benchmark may take beyond its own seconds
+MORE_S = 30.0  # A benchmark may take so much longer than its own seconds.
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class AsyncClient(Methods):
 def _checked(url: str) -> str:
     try:
         AnyHttpUrl(url)
-        httpx.URL(url).raw_host.decode().encode("idna")  # as it will be looked up
+        httpx.URL(url).raw_host.decode().encode("idna")  # The resolver encodes the name likewise.
     except (ValidationError, httpx.InvalidURL, UnicodeError) as exc:
         raise WrongUrl(url) from exc
     return url

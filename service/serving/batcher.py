@@ -132,7 +132,7 @@ class Batcher:
             queue = self._queues.setdefault(job.backbone, [])
             bisect.insort(queue, job, key=lambda queued: queued.number)
             self._changed.notify()
-            if self._thread.ident is None:  # the first job there is
+            if self._thread.ident is None:  # This is the first job.
                 self._thread.start()
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class Batcher:
             backbone, queue = self._queues.popitem(last=False)
             wanted = [job for job in queue if job.is_wanted()]
             waiting = iter(wanted)
-            # Jobs may be cancelled until they are claimed: what is left must be of a warm size again.
+            # A job may be cancelled until it is claimed, so count again what is left.
             claimed = list(itertools.islice(filter(Job.is_claimed, waiting), self._most(len(wanted))))
             taken = self._most(len(claimed))
             if left := [*claimed[taken:], *waiting]:

@@ -19,9 +19,10 @@ from service.serving.deadline import Deadline
 
 STOPPING = "The service is stopping."
 FIRST_GUESS_S = 0.05
-NEWEST_SHARE = 0.2  # of the latest batch in the running estimate of a job's time
+NEWEST_SHARE = 0.2  # The weight of the latest batch in the running mean of a job's time.
 MAX_RETRY_S = 30
-PAUSE_S = 4.0  # shorter than the window in which a body is found slow: a pause is not the client's fault
+# Shorter than the window in which a body is found slow: a pause is not the client's fault.
+PAUSE_S = 4.0
 POLL_S = 0.05
 
 

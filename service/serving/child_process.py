@@ -32,7 +32,7 @@ def run(command: Sequence[str], limit_s: float, stopping: threading.Event = NEVE
     """
     end = time.monotonic() + limit_s
     with (
-        tempfile.TemporaryFile() as errors,  # a pipe could fill up
+        tempfile.TemporaryFile() as errors,  # A file, because a pipe could fill up and block the child.
         subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

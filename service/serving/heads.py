@@ -188,7 +188,7 @@ class Heads:
         loaded: dict[int, LoadedHead] = {}
         failures: dict[int, str] = {}
         golden: set[int] = set()
-        # the pinned one first, so that newer ones cannot take its place
+        # Try the pinned version first, so that newer ones cannot take its place.
         for version in sorted(versions, key=lambda number: (number != pinned, -number)):
             if len(loaded) == self._kept_versions + (pinned in loaded):
                 break
@@ -208,15 +208,15 @@ class Heads:
             raise NotReady(STOPPING)
         known, engine = self._tried.get((head, version)), loader.engine.name
         if known and not known.is_transient:
-            # what failed may have failed for any of its files
+            # A version may have failed because of any of its files.
             of_files = engine if known.failure else None
             if known.stamp == self._store.stamp(head, version, of_files):
                 return known
-        # before it is opened: what changes meanwhile is tried again
+        # Stamp the files before they are opened: a change meanwhile is then noticed.
         of_card, of_all = self._store.stamp(head, version), self._store.stamp(head, version, engine)
         try:
             loaded = loader.load(head, version)
-        except Exception as exc:  # whatever its files make an engine stumble on
+        except Exception as exc:  # Broken files may make an engine raise anything.
             if self._stopping.is_set():
                 raise
             failed = Tried(

@@ -70,7 +70,7 @@ def _quota(group: Path) -> float | None:
     files = [group / "cpu.max"] if (group / "cpu.max").exists() else version_1
     try:
         quota, period = map(int, " ".join(file.read_text() for file in files).split())
-    except (OSError, ValueError):  # no such group, or "max"
+    except (OSError, ValueError):  # There is no such group, or its limit is "max".
         return None
     return quota / period if quota > 0 else None
 

@@ -59,7 +59,8 @@ class Loader:
         self._max_batch_size = max_batch_size
         self._rebuild = rebuild
         self._backbones: dict[Key, LoadedBackbone] = {}
-        self._rebuilding: set[tuple[str, int]] = set()  # and those where that has failed
+        # Versions that are being rebuilt, or whose rebuild has failed.
+        self._rebuilding: set[tuple[str, int]] = set()
 
     def load(self, head: str, version: int) -> LoadedHead:
         """A version that may serve. Raises VersionError, and whatever its files make an engine raise."""
@@ -77,7 +78,8 @@ class Loader:
                 backbone.network, batch_sizes(self._max_batch_size), pixels, np.uint8, self._engine_lock
             )
             self._backbones[key] = backbone
-        rows = range(1, self._max_batch_size + 1)  # of a batch that other heads share
+        # A head may get any part of a batch that other heads share.
+        rows = range(1, self._max_batch_size + 1)
         warm(loaded.network, rows, card.backbone.feature_shape, np.float32, self._engine_lock)
         return loaded
 
@@ -98,7 +100,7 @@ class Loader:
             return find(card, self.engine.name)
         except NotCompiled as exc:
             if is_transient(exc):
-                raise  # they may be good
+                raise  # The files may be good, so do not rebuild them.
             version = (card.head, card.version)
             if version not in self._rebuilding:
                 log.warning("head %s version %d: %s; compiling it", *version, exc)
@@ -115,7 +117,8 @@ def check_golden(head: LoadedHead, engine_lock: EngineLock) -> None:
         pixels = decode.decode(golden.image, head.card.input, GOLDEN_MAX_PIXELS)
     except ImageError as exc:
         raise GoldenCheckFailed(f"its image cannot be read: {exc.reason}") from exc
-    backbone = head.backbone.network.another()  # other heads may be serving with this one
+    # A request of its own: other heads may be computing with this network.
+    backbone = head.backbone.network.another()
     with engine_lock:
         answer = head.network(backbone(pixels[np.newaxis]))[0]
     engine_lock.let_others()

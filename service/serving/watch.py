@@ -36,7 +36,7 @@ class Watch:
         self._retry_s = retry_s
         self._error: str | None = None
         self._missing: list[str] | None = None
-        # a daemon, for what hangs in a read must not hold up the end of the process
+        # A daemon thread: a read that hangs must not hold up the end of the process.
         self._thread = threading.Thread(target=self._run, name="loading", daemon=True)
 
     def start(self) -> None:

@@ -23,7 +23,7 @@ CARD = "card.json"
 MANIFEST = "manifest.json"
 COMPILED = ".compiled"
 BENCHMARK = ".benchmark"
-MAX_TEXT_BYTES = 2**24  # of a card or a manifest
+MAX_TEXT_BYTES = 2**24  # The largest card or manifest that is read.
 VERSION = re.compile(r"[1-9][0-9]*")
 
 Stamp = tuple[tuple[int, int] | None, ...]
@@ -159,7 +159,7 @@ class Store:
                 for name, sha256 in manifest.files.items():
                     self._check(folder / name, sha256)
             except (OSError, ValidationError, VersionError) as exc:
-                # the text of an OSError names all folders, or is empty
+                # The text of an OSError names all folders, or is empty.
                 told = f"{MANIFEST}: {reason_of(exc)}" if isinstance(exc, OSError) else str(exc)
                 state = "cannot be read" if is_transient(exc) else "are damaged"
                 reason = f"its compiled files for {engine} {state} ({told.splitlines()[0]})"
@@ -198,7 +198,7 @@ class Store:
         if not any(real.is_relative_to(root.resolve()) for root in (self.root, self.cache)):
             raise VersionError(f"{path.name} lies outside the store: a link leads there.")
         if real.exists() and not real.is_file():
-            raise VersionError(f"{path.name} is not a file.")  # a pipe would be waited for
+            raise VersionError(f"{path.name} is not a file.")  # Reading a pipe would wait for ever.
         return path
 
     def _writable(self) -> Path:

@@ -12,7 +12,7 @@ from service.store.card import Experiment, Interval
 from service.study.rows import Candidate
 
 SIGNIFICANT = 0.05
-MIN_SEEDS = 2  # fewer have no interval
+MIN_SEEDS = 2  # One seed alone has no interval.
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from service.study.rows import Candidate
 
-Figures = tuple[float, ...]  # the higher the better
+Figures = tuple[float, ...]  # Higher is better for each figure.
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def _cards(store: Store) -> tuple[list[Card], list[str]]:
     """The cards, and why heads have none."""
     heads = store.heads()
     if not heads:
-        return cards_in(store, None), []  # which raises
+        return cards_in(store, None), []  # cards_in raises CommandError for an empty store.
     cards, reasons = [], []
     for head in heads:
         try:

@@ -16,6 +16,7 @@ from waiting import wait_until
 
 from service.serving.engines import open_engine
 from service.serving.host import available_cores
+from service.serving.pixels.decode import decode as decode_file
 from service.store.card import Input
 from service.store.layout import Store
 
@@ -84,7 +85,7 @@ class InProcess:
     def decode_ms(self, file: bytes, decode: str, seconds: float) -> float:
         """The median time to decode."""
         spec = self._spec.model_copy(update={"decode": decode})
-        return float(np.median(_repeat(lambda: decode.decode(file, spec, MAX_PIXELS), seconds)))
+        return float(np.median(_repeat(lambda: decode_file(file, spec, MAX_PIXELS), seconds)))
 
 
 def _repeat(call, seconds: float) -> np.ndarray:

@@ -38,8 +38,9 @@ def output_of(head: LoadedHead) -> Tensor:
 def to_pixels(numbers: list[Any]) -> NDArray[np.uint8]:
     """Numbers of JSON, nested or flat. Raises BadParameter unless all are whole and from 0 to 255."""
     try:
-        given = np.asarray(numbers, object)  # else each takes the room of the longest text among them
-    except ValueError as exc:  # rows of different lengths, or too many levels of them
+        # dtype=object: else each element is as large as the longest text among them.
+        given = np.asarray(numbers, object)
+    except ValueError as exc:  # numpy raises it for rows of different lengths and for too many levels.
         raise BadParameter("pixels: the rows differ in length.") from exc
     is_numbers = {*map(type, given.flat)} <= {int, float}
     if not is_numbers or not ((given >= 0) & (given <= LARGEST)).all():

@@ -52,7 +52,8 @@ async def _children() -> AsyncGenerator[Children, None]:
         children.stop()
 
 
-InChildren = Annotated[Children, Depends(_children)]  # gone when the request is, however it ends
+# The children end with the request, however it ends.
+InChildren = Annotated[Children, Depends(_children)]
 
 
 @router.get(

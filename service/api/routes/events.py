@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-QUIET_S = 5.0  # proxies close a connection on which nothing comes for longer
+QUIET_S = 5.0  # Proxies close connections that are silent for long.
 
 T = TypeVar("T", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
@@ -67,7 +67,8 @@ class Listening(Generic[T, R]):
 
     def _finish(self, work: asyncio.Future[R]) -> None:
         if not work.cancelled():
-            work.exception()  # asyncio logs those that nobody looks at, as after a hang-up
+            # Retrieve the exception: asyncio logs those that nobody retrieves, as after a hang-up.
+            work.exception()
         self._told.put_nowait(None)
 
 

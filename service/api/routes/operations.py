@@ -8,7 +8,8 @@ from service.api.context import ENDED, InContext
 from service.api.schemas import inventory
 
 router = APIRouter(tags=["operation"])
-metrics_router = APIRouter(tags=["operation"])  # who may read it is a setting
+# A router of its own, because a setting says whether it needs a key.
+metrics_router = APIRouter(tags=["operation"])
 
 
 @router.get("/healthz", responses=problems.documented(errors.NotReady))

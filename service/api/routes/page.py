@@ -29,7 +29,7 @@ POLICY = "; ".join(
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
-    "Cache-Control": "no-cache",  # asked for anew each time, and answered 304 where nothing changed
+    "Cache-Control": "no-cache",  # Browsers ask each time, and get a 304 where nothing has changed.
     "Vary": "Accept-Encoding",
 }
 

@@ -105,7 +105,7 @@ def calibrated(pixels: NDArray[np.uint8]) -> keras.Model:
             norm.gamma.assign(DAMPING * norm.gamma)
         norm.momentum = 0.0
     values = keras.applications.resnet50.preprocess_input(pixels.astype(np.float32))
-    tf.function(backbone)(values, training=True)  # called directly it would keep 2 GB of activations
+    tf.function(backbone)(values, training=True)  # A direct call would keep 2 GB of activations.
     for norm in norms:
         norm.momentum = 0.99
     return backbone
@@ -132,7 +132,8 @@ def _train(
     pooled = keras.ops.convert_to_numpy(pooling(data.features))
     train, test = slice(data.images_train), slice(data.images_train, None)
     mean, spread = pooled[train].mean(axis=0), pooled[train].std(axis=0)
-    scale = 1 / (spread + spread.mean())  # a feature that hardly varies must not be blown up
+    # The mean is added so that features that hardly vary are not blown up.
+    scale = 1 / (spread + spread.mean())
     standard = (pooled - mean) * scale
     dense = keras.layers.Dense(len(LABELS), activation="softmax", name="predictions")
     trainer = keras.Sequential([keras.Input(standard.shape[1:]), dense])

@@ -15,7 +15,7 @@ from service.console import say
 from service.errors import CommandError
 
 SIZE = (224, 224)
-NETWORK_TIMEOUT_S = 10.0  # of silence: a firewall that drops packets would hold us for minutes
+NETWORK_TIMEOUT_S = 10.0  # Seconds of silence. A firewall that drops packets would hold us for minutes.
 DOWNLOAD_FAILED = re.compile("URL fetch failure|corrupted file")
 
 
@@ -31,7 +31,7 @@ def downloaded() -> keras.Model:
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT_S)
     if not sys.stdout.isatty():
-        keras.config.disable_interactive_logging()  # its bar is for terminals
+        keras.config.disable_interactive_logging()  # Keras' progress bar is for terminals.
     say("Fetching Keras' ImageNet weights for ResNet50 (103 MB) ...")
     try:
         return keras.applications.ResNet50(weights="imagenet")
@@ -96,6 +96,6 @@ def _loads(model: keras.Model, path: Path) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # "layers will retain their ... weights"
             model.load_weights(path)
-    except Exception:  # that warning, or whatever the file makes Keras stumble on
+    except Exception:  # Either that warning, or anything that a broken file makes Keras raise.
         return False
     return True

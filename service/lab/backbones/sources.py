@@ -98,7 +98,8 @@ def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograp
     if weights == "imagenet":
         return made(weights, lambda: _topped(imagenet.backbone(imagenet.downloaded(), size)))
     if weights == "random":
-        chosen = list(pictures[: 2 * CALIBRATION_PICTURES])  # some may be broken
+        # Take twice as many as needed: some may be broken.
+        chosen = list(pictures[: 2 * CALIBRATION_PICTURES])
         identity = f"random {spec.model_dump_json()} {[one.sha256 for one in chosen]}"
         return made(identity, lambda: _topped(_untrained(chosen, spec)))
     if weights in store.heads():

@@ -22,7 +22,7 @@ from service.serving.pixels import decode
 from service.store.card import Input
 
 BATCH = 8
-AHEAD = 3  # batches that are decoded while one is computed
+AHEAD = 3  # Batches that may be decoded while one is computed.
 MAX_PIXELS = 100_000_000
 SUFFIX = ".f16"
 MAX_VALUE = float(np.finfo(np.float16).max)

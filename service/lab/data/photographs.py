@@ -12,8 +12,8 @@ from service.store.layout import sha256_of
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 GIVEN = {"train": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
-HELD_OUT = 0.15  # of each class, where validation or test is not given
-MIN_IMAGES = 4  # of a class that some are held out of
+HELD_OUT = 0.15  # The share of each class that is held out where validation or test is not given.
+MIN_IMAGES = 4  # A class with fewer has too few to hold some out.
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def check_archive(path: Path) -> None:
         raise CommandError(
             f"{path.name} cannot be loaded: it must hold {', '.join(MEMBERS)}, each once."
         )
-    for one in members:  # zipfile does not unpack more than `file_size`
+    for one in members:  # The sizes can be trusted: zipfile does not unpack more than `file_size`.
         limit = MAX_RATIO * one.compress_size if one.filename == WEIGHTS else MAX_TEXT_BYTES
         if one.file_size > limit:
             raise CommandError(f"{one.filename} in {path.name} would unpack to {one.file_size} bytes.")

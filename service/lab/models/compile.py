@@ -31,9 +31,10 @@ def to_openvino(model: keras.Model) -> ov.Model:
     )
     graph = function.get_concrete_function()
     try:
-        # without its name, what augmentation leaves in the graph would be converted and run as well
+        # Naming the output leaves out operations that augmentation layers left in the graph.
         return ov.convert_model(graph, output=[graph.outputs[0].name])
-    except Exception as exc:  # OpConversionFailure, whose parent is Exception, and RuntimeError
+    # OpenVINO raises OpConversionFailure, whose parent is Exception, or RuntimeError.
+    except Exception as exc:
         found = re.search("No conversion rule found for operations: (.+)", str(exc))
         reason = f"it has no rule for {found[1]}" if found else str(exc).strip().splitlines()[-1]
         raise CommandError(f"OpenVINO cannot run the model: {reason}.") from exc

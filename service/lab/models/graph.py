@@ -95,7 +95,8 @@ def _run(graph: Any, inputs: Any, names: dict[str, Any]) -> Any:
         return op  # type: ignore[no-any-return]  # Keras has no types
 
     given = [
-        tensor if tensor.dtype == own.dtype else keras.ops.cast(tensor, own.dtype)  # as a call does
+        # Cast as Layer.__call__ does.
+        tensor if tensor.dtype == own.dtype else keras.ops.cast(tensor, own.dtype)
         for tensor, own in zip(keras.tree.flatten(inputs), graph.inputs, strict=True)
     ]
     result = graph._run_through_graph(given, operation_fn=entered)

@@ -122,7 +122,7 @@ def whole(model: keras.Model, cut: Split, pixels: NDArray[np.uint8]) -> NDArray[
     values = pixels.astype(np.float32)
     if cut.preprocessing != "none":
         values = keras.applications.imagenet_utils.preprocess_input(values, mode=cut.preprocessing)
-    # a model may take and give lists or dicts of one: only the tensors count
+    # A model may take and return lists or dicts of one tensor.
     outputs = _run(keras.Model(model.inputs[0], model.outputs[0]), values).astype(np.float32)
     match cut.output.to_probabilities:
         case "complement":

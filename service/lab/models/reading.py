@@ -22,10 +22,10 @@ def load_model(path: Path) -> keras.Model:
     check_archive(path)
     try:
         with warnings.catch_warnings():
-            # where weights are missing, Keras may only warn that it has made some up
+            # Where weights are missing, Keras may only warn that it initialised them at random.
             warnings.filterwarnings("error", message=f".*{MADE_UP}")
             return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as exc:  # whatever the file makes Keras stumble on
+    except Exception as exc:  # A broken file may make Keras raise anything.
         raise CommandError(f"{path.name} cannot be loaded: {_reason(str(exc))}") from exc
 
 

@@ -45,7 +45,7 @@ HEAD_LAYERS = (
 class Split:
     """A model cut in two: uint8 pixels -> features (float32), features -> probabilities."""
 
-    bare: keras.Model  # the backbone as it was saved, without preprocessing in front
+    bare: keras.Model  # The backbone as it was saved, without the preprocessing in front of it.
     backbone: keras.Model
     head: keras.Model
     preprocessing: Preprocessing
@@ -107,7 +107,7 @@ def _cut(output: Any) -> tuple[Any, list[Any]]:
             f"The head holds {type(layer).__name__} {layer.name!r}; it may hold pooling, Flatten, "
             "Dense, Dropout, BatchNormalization and Activation, one after the other."
         )
-    # what is neither pooled nor weighed yet, such as the last ReLU, belongs to the backbone
+    # Layers before the pooling and the first weights, such as the last ReLU, belong to the backbone.
     while chain and not isinstance(chain[0][1], (*POOLINGS, keras.layers.Dense)):
         chain.pop(0)
     if not any(isinstance(layer, keras.layers.Dense) for _, layer in chain):
@@ -152,7 +152,7 @@ def _activation(layer: Any) -> str:
     if isinstance(layer, ACTIVATIONS):
         return type(layer).__name__.lower()
     function = getattr(layer, "activation", None) or keras.activations.linear
-    # a layer may stand where a function is usual: Dense(5, activation=Softmax())
+    # An activation may be a layer instead of a function: Dense(5, activation=Softmax()).
     return getattr(function, "__name__", type(function).__name__.lower())
 
 

@@ -35,7 +35,7 @@ def to_int8(source: ov.Model, pictures: Sequence[NDArray[np.uint8]]) -> ov.Model
     # Weights of 8 bits overflow on a CPU without VNNI: features were 29 % of their spread away from
     # float32's there, and 10 % with VNNI. With 7 bits it is 10 % on both, and bit for bit the same.
     seven_bits = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
-    with contextlib.redirect_stdout(io.StringIO()):  # bars of its own; what goes wrong it raises
+    with contextlib.redirect_stdout(io.StringIO()):  # Hides NNCF's progress bars; errors are raised.
         return nncf.quantize(
             source,
             nncf.Dataset(Calibration(pictures)),

@@ -60,7 +60,7 @@ def quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float)
     for note in found.notes:
         say(note)
     for card in cards:
-        store.model_of(card)  # what is published holds a copy
+        store.model_of(card)  # Checks the model's sha256: the published version holds a copy of it.
         recompile(store, card.head, card.version, "openvino")
     decoded = Decoded(cards[0].input, available_cores())
     batches = read_batches(decoded, choose_for_calibration(found), "Reading pictures")

@@ -15,7 +15,8 @@ from service.lab.training.fitting import Fit, Fitted, cross_entropy
 from service.lab.training.pooled import Classes, Values
 from service.store.card import Epoch
 
-STAGES = ("conv5_", "conv4_", "conv3_", "conv2_")  # of keras.applications' ResNet50, the last first
+# Layer name prefixes in keras.applications' ResNet50, last stage first.
+STAGES = ("conv5_", "conv4_", "conv3_", "conv2_")
 EPOCHS = 5
 LEARNING_RATE = 1e-5
 SUFFIX = "-tuned"

@@ -20,7 +20,7 @@ from service.store.card import Epoch
 MAX_EPOCHS = 40
 PATIENCE = 5  # epochs without a better validation loss
 LEARNING_RATES = (1e-4, 1e-3, 1e-2)
-WEIGHT_DECAYS = (1e-2, 1.0)  # decoupled: times the learning rate, each step
+WEIGHT_DECAYS = (1e-2, 1.0)  # Decoupled weight decay: multiplied by the learning rate at each step.
 GRID = tuple(itertools.product(LEARNING_RATES, WEIGHT_DECAYS))
 
 
@@ -52,7 +52,8 @@ class Fitted:
     spec: HeadSpec
     fits: tuple[Fit, ...]
     seconds: float
-    tuned_stages: int = 0  # of the backbone; then the models take pixels, not features
+    # Stages of the backbone that are trained too; then models take pixels, not features.
+    tuned_stages: int = 0
 
     @property
     def best(self) -> Fit:
@@ -164,7 +165,8 @@ def _descend(
     best = 0
     while len(curve) < MAX_EPOCHS and len(curve) - best < PATIENCE:
         rng.shuffle(order)
-        model.reset_metrics()  # so that what the last batch returns is the mean of all
+        # Reset the metrics, so that the last batch returns the mean over the epoch.
+        model.reset_metrics()
         for values, labels in data.train.batches(order):
             loss = model.train_on_batch(data.moments.standardised(values), labels)
         curve.append(_validated(model, data, float(loss)))

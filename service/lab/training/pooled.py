@@ -13,7 +13,7 @@ from service.lab.training.head_spec import HeadSpec
 
 BATCH = 32
 MAX_BYTES_IN_MEMORY = 256 * 2**20
-TINY = 1e-12  # where nothing varies at all
+TINY = 1e-12  # Avoids a division by zero where a feature does not vary.
 
 Values = NDArray[np.float32]
 Classes = NDArray[np.int64]

@@ -242,7 +242,8 @@ def _publish(
                 origin="trained",
                 decode=spec.decode,
                 resize=spec.resize,
-                preprocessing=None if fitted.tuned_stages else spec.preprocessing,  # inside it
+                # A tuned model has the preprocessing inside.
+                preprocessing=None if fitted.tuned_stages else spec.preprocessing,
                 training=training,
             )
             with tempfile.TemporaryDirectory() as folder:

@@ -68,9 +68,11 @@ class KerasEngine:
     name: EngineName = "keras"
 
     def __init__(self, threads: int) -> None:
-        with contextlib.suppress(RuntimeError):  # once TensorFlow has started, its threads are set
+        # TensorFlow refuses to change its threads once it has started.
+        with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.experimental.enable_tensor_float_32_execution(False)  # 1e-3 away from float32
+        # TensorFloat-32 is 1e-3 away from float32.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
 
     def open(self, folder: Path) -> KerasNetwork:
         """Loads `folder`/network.keras in safe mode."""
@@ -84,7 +86,7 @@ class KerasEngine:
 def _load(folder: Path) -> keras.Model:
     try:
         return keras.models.load_model(folder / NETWORK, compile=False, safe_mode=True)
-    except Exception as exc:  # whatever the file makes Keras stumble on
+    except Exception as exc:  # A broken file may make Keras raise anything.
         raise VersionError(f"Keras cannot open it: {textwrap.shorten(str(exc), 200)}") from exc
 
 

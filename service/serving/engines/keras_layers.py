@@ -31,7 +31,7 @@ def steps_of(model: keras.Model) -> tuple[Step, ...]:
 def logits_of(steps: Sequence[Step], batch: Any) -> Any:
     """What the last softmax or sigmoid is applied to."""
     if not steps:
-        return batch  # which nobody reads: layers_of refuses
+        return batch  # Nobody reads this: layers_of refuses such a head.
     *before, last = steps
     for step in before:
         batch = step.operation(batch)

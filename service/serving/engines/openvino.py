@@ -61,7 +61,7 @@ class OpenVinoEngine:
         self._config = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            # the default is bfloat16 on processors that have it, which is 1e-2 away from Keras
+            # OpenVINO's default is bfloat16 on processors that have it, which is 1e-2 away from Keras.
             "INFERENCE_PRECISION_HINT": "f32",
         }
 

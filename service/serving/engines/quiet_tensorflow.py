@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def _import_tensorflow() -> None:
-    # that a machine without a driver has no GPU is no error
+    # A machine without a driver and a GPU is not an error.
     notes = re.compile(NOTES if Path("/dev/nvidiactl").exists() else NOTES + NO_GPU)
     with tempfile.TemporaryFile() as captured:
         sys.stderr.flush()

@@ -37,7 +37,8 @@ class Dense:
 
     def pull(self, weights: Array, _: Array, /) -> Array:
         used = np.flatnonzero(weights)
-        if weights.ndim == 1 and used.size == 1:  # one class: one row, not the whole kernel
+        # Multiply one row instead of the whole kernel for one class.
+        if weights.ndim == 1 and used.size == 1:
             row: Array = self.kernel[used[0]] * weights[used[0]]
             return row
         return weights @ self.kernel

@@ -14,11 +14,11 @@ COLOURS = np.array(json.loads(files("service").joinpath("assets/vik.json").read_
 MIDDLE = (len(COLOURS) - 1) / 2
 
 OPACITY = 0.6
-MIN_SIDE = 448  # below this the picture is enlarged: a legend must fit beside it
+MIN_SIDE = 448  # Smaller pictures are enlarged, so that a legend fits beside them.
 MAX_TITLE = 200
 MARGIN = 12
 BAR_HEIGHT = 14
-TEXT_SIZE = 15  # pixels, as all here
+TEXT_SIZE = 15  # In pixels, as all sizes here.
 LEGEND_HEIGHT = 3 * MARGIN + BAR_HEIGHT + 2 * TEXT_SIZE
 
 

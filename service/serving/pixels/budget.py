@@ -15,7 +15,8 @@ class PixelBudget:
     """What is left of it; its methods may be called from several threads."""
 
     def __init__(self, images: Sequence[object], max_image_pixels: int) -> None:
-        size = sum(len(image) for image in images if isinstance(image, bytes))  # others are decoded
+        # Other pictures are pixels already.
+        size = sum(len(image) for image in images if isinstance(image, bytes))
         fair = max(SMALL_PIXELS, PIXELS_PER_BYTE * size)
         self._limit = min(fair, MAX_LARGEST * max_image_pixels)
         self._pixels = [0] * len(images)

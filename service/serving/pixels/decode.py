@@ -23,8 +23,8 @@ from service.errors import ImageError, ImageTooLarge, NotAnImage
 from service.serving.pixels.resize import RESIZE, covering_size
 from service.store.card import Input
 
-Image.MAX_IMAGE_PIXELS = None  # check_size takes its place, with the caller's limit
-# or hostile metadata would fill the log
+Image.MAX_IMAGE_PIXELS = None  # check_size replaces Pillow's own limit by the caller's.
+# Hostile metadata would fill the log with these warnings.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
@@ -92,7 +92,7 @@ def decode(
     """
     try:
         image = read_image(data, spec, max_pixels, spend)
-    except (ImageError, MemoryError):  # memory that ran out is not the sender's fault
+    except (ImageError, MemoryError):  # Lack of memory is not the sender's fault.
         raise
     except Exception as exc:  # Pillow answers hostile bytes with almost any exception
         raise NotAnImage("the image is broken or truncated.") from exc
@@ -179,7 +179,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = high_byte(image)
     if image.mode == "La":
         image = image.convert("LA")
-    image.info.pop("transparency", None)  # convert would only warn about it
+    image.info.pop("transparency", None)  # Image.convert would warn about it.
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

@@ -82,7 +82,7 @@ def _read(body: bytes, max_images: int) -> tuple[bool, list[Picture]]:
 
 
 def _status(context: Context, head: str) -> HeadStatus:
-    context.engine_name()  # not ready yet is another answer than an unknown head
+    context.engine_name()  # Raises NotReady first: a head is unknown only once all are loaded.
     if head not in (statuses := context.heads.statuses):
         raise errors.UnknownHead(head, sorted(statuses))
     return statuses[head]

@@ -27,7 +27,7 @@ class InputTensor(BaseModel):
     """Images: `pixels` as the head takes them, or whole files as `image_bytes`."""
 
     name: Literal["pixels", "image_bytes"]
-    shape: Annotated[list[Count], FailFast()]  # many wrong ones take long to tell of
+    shape: Annotated[list[Count], FailFast()]  # FailFast: reporting many wrong items takes long.
     datatype: Literal["UINT8", "BYTES"]
     parameters: InputParameters = InputParameters()
     data: list[Any] | None = Field(
