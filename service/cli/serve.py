@@ -1,19 +1,97 @@
-"""A server that leaves its load balancer the time to notice that it stops."""
+"""`resnet-heads serve`: listens, says where, and gives a balancer the time to notice that it stops."""
 
 import asyncio
 import contextlib
+import logging
+import math
 import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
+from service import logs
+from service.app import create_app
+from service.console import say
+from service.errors import CommandError, reason_of
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EXAMPLE = Path("examples/red-top-left.jpg")
+UNREAD_S = 60.0
 CLOSE = (b"connection", b"close")
 LINGER_S = 0.5  # Time for a request that is on its way while the listener closes.
+
+
+def serve(settings: Settings) -> None:
+    """Serves until a signal ends it. Raises CommandError where it cannot listen."""
+    handler = logs.handler(is_json=settings.log_format == "json")
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    listener = bound(settings.host, settings.port)
+    url = url_of(*listener.getsockname()[:2]) + settings.root_path
+    stopping = threading.Event()
+    app = create_app(settings, on_ready=lambda heads: _announce(url, heads, settings), stopping=stopping)
+    # uvicorn raises these signals again once it has stopped.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(
+        app,
+        root_path=settings.root_path.rstrip("/"),
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        log_config=None,
+    )
+    DrainingServer(config, stopping, settings.drain_delay_s).run(sockets=[listener])
+
+
+def bound(host: str, port: int, unread_s: float = UNREAD_S) -> socket.socket:
+    """A socket with its address that does not listen yet: uvicorn sees to that. Raises CommandError.
+
+    On Linux a client that reads nothing of its answer for `unread_s` is disconnected.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1e3 * unread_s))
+        listener.bind(address)
+    except UnicodeError as exc:  # The idna codec raises it for labels that are empty or too long.
+        raise CommandError(f"Host {host!r} is not a host's name.") from exc
+    except OSError as exc:
+        raise CommandError(f"Cannot listen on host {host!r}, port {port}: {reason_of(exc)}.") from exc
+    return listener
+
+
+def url_of(host: str, port: int) -> str:
+    """With IPv6's brackets, and with the `%` of a zone escaped (RFC 6874)."""
+    address = f"[{host.replace('%', '%25')}]" if ":" in host else host
+    return f"http://{address}:{port}"
+
+
+def _announce(url: str, heads: list[str], settings: Settings) -> None:
+    """Where the server is, and one line that works as printed."""
+    serving = f"Serving {', '.join(heads)} on {url}"
+    if settings.log_format == "json":  # A program reads the log, and needs no line to try.
+        log.info(serving)
+        return
+    say(serving)
+    head = "flatten" if "flatten" in heads else heads[0]
+    if settings.api_keys or settings.api_keys_file:
+        say(f"Try: curl -H 'X-API-Key: ...' '{url}/heads'")
+    elif EXAMPLE.exists():
+        say(f"Try: curl --data-binary @{EXAMPLE} '{url}/predict?head={head}'")
+    else:
+        say(f"Try: curl '{url}/heads/{head}'")
 
 
 class DrainingServer(uvicorn.Server):

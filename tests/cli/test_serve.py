@@ -195,14 +195,14 @@ from functools import partial
 from pathlib import Path
 from fakes import FakeEngine
 from service.app import create_app
-from service.cli.main import _bound
+from service.cli.serve import bound
 from service.cli.serve import DrainingServer
 from service.serving.heads import Heads
 from service.serving.rebuild import compile_in_child
 from service.settings import Settings
 from service.store.layout import Store
 
-settings, stopping, listener = Settings(), threading.Event(), _bound("127.0.0.1", 0)
+settings, stopping, listener = Settings(), threading.Event(), bound("127.0.0.1", 0)
 port = listener.getsockname()[1]
 store = Store(settings.store_dir, settings.cache_dir)
 rebuild = partial(compile_in_child, stopping=stopping, command=[sys.executable, "-c", "HUNG"])

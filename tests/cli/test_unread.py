@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from service.cli.main import _bound
+from service.cli.serve import bound
 
 PATIENCE_S = 30
 
@@ -28,7 +28,7 @@ def fill(connection):
 
 
 def test_a_client_that_never_reads_its_answer_is_disconnected():
-    with _bound("127.0.0.1", 0, unread_s=1) as listener:
+    with bound("127.0.0.1", 0, unread_s=1) as listener:
         listener.listen()
         with socket.create_connection(listener.getsockname()) as deaf, listener.accept()[0] as served:
             assert fill(served), "it is still kept"

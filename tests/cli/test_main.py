@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 from pydantic import BaseModel, ValidationError, model_validator
 
-from service.cli.main import sentence, url_of
+from service.cli.main import sentence
+from service.cli.serve import url_of
 from service.errors import CommandError, reason_of
 
 
