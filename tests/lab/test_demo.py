@@ -48,7 +48,7 @@ def guesses(models, new_classes):
 def by_keras(models, given):
     inputs = keras.applications.resnet50.preprocess_input(given.astype("float32"))
     backbone = keras.Model(models["gap"].inputs[0], models["gap"].get_layer("conv5_block3_out").output)
-    features = backbone.predict(inputs, batch_size=16, verbose=0)
+    features = backbone.predict(inputs, batch_size=4, verbose=0)
     answers = {}
     for head, model in models.items():
         tensor = features
