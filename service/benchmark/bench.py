@@ -72,6 +72,10 @@ class Bench:
             self._running.release()
         return report
 
+    def is_running(self) -> bool:
+        """Whether a run is under way."""
+        return self._running.locked()
+
     def last(self, serving: Mapping[str, int]) -> Report:
         """The last report of this host; `serving` are the versions of today. Raises NoReport."""
         here = machine.describe()

@@ -27,7 +27,7 @@ class Child:
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it; a pipe could fill up)
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, bufsize=0
         )
 
@@ -36,7 +36,7 @@ class Child:
 
         Raises TimeoutError, or BenchmarkFailed when the process has ended or says something else.
         """
-        stdin = self._process.stdin
+        stdin = self.process.stdin
         assert stdin is not None  # noqa: S101 (it is a pipe)
         try:
             stdin.write(order.model_dump_json().encode() + b"\n")
@@ -50,16 +50,16 @@ class Child:
 
     def kill(self) -> None:
         """Ends it now, if it has not ended."""
-        self._process.kill()
+        self.process.kill()
 
     def close(self) -> None:
         """Ends it, and waits until it is gone."""
         self.kill()
-        self._process.__exit__(None, None, None)
+        self.process.__exit__(None, None, None)
         self._stderr.close()
 
     def _read_line(self, end: float) -> bytes:
-        stdout = self._process.stdout
+        stdout = self.process.stdout
         assert stdout is not None  # noqa: S101 (it is a pipe)
         line = b""
         with selectors.DefaultSelector() as selector:
@@ -80,9 +80,9 @@ class Child:
     def _ended(self) -> BenchmarkFailed:
         # The child has closed its output and still runs.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_S)
+            self.process.wait(END_S)
         self.kill()
-        code = self._process.wait()
+        code = self.process.wait()
         self._stderr.seek(0)
         last = (self._stderr.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         return BenchmarkFailed(f"{self.name}: its process ended ({code}): {last[:300]}")

@@ -24,7 +24,6 @@ from service.errors import DeadlineExceeded, EngineFailed, NotReady
 from service.serving.capacity import STOPPING, Capacity
 from service.serving.deadline import Deadline
 from service.serving.engine_lock import EngineLock
-from service.serving.explain.shift import IN_PLACE, Offset
 from service.serving.loading import LoadedBackbone, LoadedHead, batch_sizes
 
 log = logging.getLogger(__name__)
@@ -67,7 +66,6 @@ class Job:
     heads: Sequence[LoadedHead]
     deadline: Deadline
     pixels: NDArray[np.uint8] | None = None
-    offset: Offset = IN_PLACE
     is_traced: bool = False
     decode_s: float = 0.0
     number: int = field(default_factory=itertools.count().__next__)

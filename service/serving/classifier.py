@@ -25,6 +25,7 @@ from service.store.card import Input
 
 P = ParamSpec("P")
 
+Moves = Sequence[tuple[Job, Offset]]
 Picture = bytes | NDArray[np.uint8]  # a file, or pixels as the head takes them
 
 
@@ -102,13 +103,13 @@ class Classifier:
         deadline = permit.deadline
         jobs = [
             [
-                Job(group, deadline, offset=offset, is_traced=is_traced)
+                (Job(group, deadline, is_traced=is_traced), offset)
                 for offset in offsets
                 for group in by_backbone.values()
             ]
             for _ in images
         ]
-        everything = [job for of_image in jobs for job in of_image]
+        everything = [job for of_image in jobs for job, _ in of_image]
         permit.seat([job.done for job in everything])
         try:
             waiting = [asyncio.wrap_future(job.done) for job in everything]
@@ -160,32 +161,32 @@ class Classifier:
         self._decoders.shutdown(cancel_futures=True)
 
     def _prepare(
-        self, index: int, picture: Picture, jobs: Sequence[Job], spend: decode.Spend, permit: Permit
+        self, index: int, picture: Picture, moves: Moves, spend: decode.Spend, permit: Permit
     ) -> None:
         """Decodes once per distinct input, and queues the jobs of one image. Files: in the pool."""
         try:
-            by_input: dict[Input, list[Job]] = {}
-            for job in jobs:
-                by_input.setdefault(job.backbone.input, []).append(job)
+            by_input: dict[Input, list[tuple[Job, Offset]]] = {}
+            for job, offset in moves:
+                by_input.setdefault(job.backbone.input, []).append((job, offset))
             for spec, alike in by_input.items():
                 self._decode(picture, spec, alike, spend)
         except Exception as exc:
             if isinstance(exc, ImageError):
                 exc.index = index
-            for job in jobs:
+            for job, _ in moves:
                 job.fail(exc)
         finally:
             permit.give_back(size_of(picture))
 
-    def _decode(self, picture: Picture, spec: Input, jobs: Sequence[Job], spend: decode.Spend) -> None:
-        wanted = [job for job in jobs if job.is_wanted()]
+    def _decode(self, picture: Picture, spec: Input, moves: Moves, spend: decode.Spend) -> None:
+        wanted = [(job, offset) for job, offset in moves if job.is_wanted()]
         if not wanted:
             return
         started = time.perf_counter()
         pixels = decode.pixels_of(picture, spec, self._max_image_pixels, spend)
         decode_s = time.perf_counter() - started
-        for job in wanted:
-            job.pixels, job.decode_s = moved(pixels, job.offset), decode_s
+        for job, offset in wanted:
+            job.pixels, job.decode_s = moved(pixels, offset), decode_s
             self.batcher.put(job)
 
 

@@ -56,15 +56,15 @@ def test_it_weighs_its_weights_at_least(start):
 
 def test_it_ends_with_its_stdin_whatever_it_is_doing(start):
     child, _ = start
-    child._process.stdin.write(Order(do="load").model_dump_json().encode() + b"\n")
-    child._process.stdin.write(
+    child.process.stdin.write(Order(do="load").model_dump_json().encode() + b"\n")
+    child.process.stdin.write(
         Order(do="turn", batch_size=1, seconds=SECONDS).model_dump_json().encode() + b"\n"
     )
-    child._process.stdout.readline()
+    child.process.stdout.readline()
     time.sleep(0.2)
-    assert children.is_alive(child._process.pid)
-    child._process.stdin.close()
-    assert child._process.wait(SECONDS / 2) == 0
+    assert children.is_alive(child.process.pid)
+    child.process.stdin.close()
+    assert child.process.wait(SECONDS / 2) == 0
 
 
 def test_it_imports_what_serving_does_and_no_tensorflow():

@@ -56,14 +56,12 @@ def test_a_process_that_hangs_is_given_up_in_time_and_ended():
         child = children.start("gap on openvino", python("input(); input()"))
         with pytest.raises(TimeoutError, match="not measured in the time given"):
             child.ask(TURN, Turn, time.monotonic() + 0.3)
-    assert not is_alive(child._process.pid)
+    assert not is_alive(child.process.pid)
 
 
 def test_a_process_that_says_no_more_and_goes_on_is_ended():
-    started = time.monotonic()
     with pytest.raises(BenchmarkFailed, match=r"ended \(-9\)"):
-        ask("import os, time; input(); os.close(1); time.sleep(60)", seconds=30)
-    assert time.monotonic() - started < 20
+        ask("import os, time; input(); os.close(1); time.sleep(600)")
 
 
 def test_stopping_from_another_thread_wakes_whoever_waits():
@@ -90,7 +88,7 @@ def test_all_are_gone_when_the_block_ends_however_it_ends():
 
     def interrupted():
         with Children() as children:
-            processes.extend(children.start("x", python("input()"))._process.pid for _ in range(3))
+            processes.extend(children.start("x", python("input()")).process.pid for _ in range(3))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -179,11 +179,11 @@ def test_a_call_that_is_cancelled_ends_the_run(measuring):
                 client.measure(heads=["gap"], seconds=60, on_progress=lambda _: begun.set())
             )
             await asyncio.wait_for(begun.wait(), PATIENCE_S)
-            assert bench._running.locked()
+            assert bench.is_running()
             measuring.cancel()
 
     asyncio.run(cancel())
-    wait_until(lambda: not bench._running.locked())
+    wait_until(lambda: not bench.is_running())
 
 
 def test_one_client_serves_several_threads(url):

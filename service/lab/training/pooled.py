@@ -34,7 +34,13 @@ class Moments:
 class PooledFeatures:
     """Pooled features of photographs; from disk again each time where they are too large for memory."""
 
-    def __init__(self, cache: FeatureCache, spec: HeadSpec, photographs: Sequence[Photograph]) -> None:
+    def __init__(
+        self,
+        cache: FeatureCache,
+        spec: HeadSpec,
+        photographs: Sequence[Photograph],
+        max_bytes: int = MAX_BYTES_IN_MEMORY,
+    ) -> None:
         features = keras.Input(cache.shape)
         self._pool = keras.Model(features, spec.pooled(features))
         self._cache = cache
@@ -42,7 +48,7 @@ class PooledFeatures:
         self.width: int = self._pool.output_shape[-1]
         self.labels = np.array([one.label for one in photographs])
         self._kept: Values | None = None
-        if 4 * self.width * len(photographs) <= MAX_BYTES_IN_MEMORY:
+        if 4 * self.width * len(photographs) <= max_bytes:
             self._kept = np.concatenate([values for values, _ in self.batches()])
 
     def __len__(self) -> int:
