@@ -1,4 +1,4 @@
-"""The composition root: settings in, application out."""
+"""The composition root: builds the application from its settings."""
 
 import asyncio
 import threading
@@ -42,12 +42,11 @@ def create_app(
     on_ready: Callable[[list[str]], None] = lambda _: None,
     stopping: threading.Event | None = None,
 ) -> FastAPI:
-    """The application of these settings, or one of the given heads; `on_ready` gets their names.
+    """Builds the application of these settings, or one that serves the given heads.
 
-    Once `stopping` is set it is not ready any more, and loads nothing.
-
-    Heads load after start-up, in a thread that also calls `on_ready`: the process answers /healthz
-    meanwhile.
+    Heads load after start-up in a thread, so that the process answers /healthz meanwhile; the thread
+    calls `on_ready` with their names. Once `stopping` is set, the service is not ready and loads
+    nothing.
     """
     threads = settings.threads or available_cores()
     engine_lock = EngineLock()
@@ -140,7 +139,7 @@ def open_store(settings: Settings) -> Store:
 
 
 def open_bench(settings: Settings, answered: Callable[[], int] | None = None) -> Bench:
-    """What measures the heads of that store, with the threads that serve them."""
+    """The Bench of these settings' store, which measures heads with as many threads as serving uses."""
     return Bench(open_store(settings), settings.threads or available_cores(), answered)
 
 

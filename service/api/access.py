@@ -1,4 +1,4 @@
-"""Who may ask: the keys that are valid now, and where a request carries its own."""
+"""Authentication: the API keys that are valid now, and the key that a request carries."""
 
 import hmac
 import logging
@@ -19,11 +19,11 @@ MAX_BYTES = 2**16
 
 
 class Keys:
-    """Called for each request: asks when the file was changed, and reads it only when it was.
+    """The valid API keys; the key file is read again whenever its modification stamp changes.
 
-    A file that is gone, empty or damaged never opens the service: the last good keys stay, and after
-    an I/O error the next request reads it. From the start there are none to keep, so that it raises
-    CommandError.
+    A file that is missing, empty or damaged never opens the service: the last good keys stay valid, and
+    after an I/O error the next request tries again. At start there are no earlier keys, so that a bad
+    file raises CommandError.
     """
 
     def __init__(self, fixed: tuple[str, ...], file: Path | None) -> None:
@@ -37,29 +37,29 @@ class Keys:
                 raise CommandError(f"The key file {file} cannot be used: {_reason(exc)}.") from exc
 
     def __call__(self) -> tuple[str, ...]:
-        """Every valid key; none where none is asked for."""
+        """Returns every valid key; none means that the service asks for no key."""
         if self._file and (stamp := stamp_of(self._file)) != self._stamp:
             self._read(self._file, stamp)
         return self._keys
 
     def _read(self, file: Path, stamp: tuple[int, int] | None) -> None:
-        """The stamp is of before: what changes meanwhile is read again."""
+        """Reads the file. `stamp` is older, so that the next call notices a change during the read."""
         before, self._error = self._error, None
         try:
             self._keys = (*self._fixed, *read_keys(file))
-            log.info("read %s anew", file)
+            log.info("read the key file %s again", file)
         except (OSError, ValueError) as exc:
             if is_transient(exc):
                 self._error = _reason(exc)
                 if self._error == before:
                     return
-            log.error("%s cannot be used, the keys of before stay valid: %s", file, _reason(exc))
+            log.error("key file %s cannot be used, the previous keys stay valid: %s", file, _reason(exc))
         if self._error is None:
             self._stamp = stamp
 
 
 def read_keys(file: Path) -> list[str]:
-    """One key a line. Raises OSError, or ValueError for what is no list of keys."""
+    """Reads one key a line. Raises OSError, or ValueError when the file is not a list of keys."""
     with file.open("rb") as opened:
         content = opened.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -85,13 +85,13 @@ def key_in(headers: Headers) -> str | None:
 
 
 def has_key(keys: tuple[str, ...], given: str | None) -> bool:
-    """Whether there are no keys, or one is given. Compares in constant time."""
+    """Returns whether `given` is among `keys`, or no keys are set. Compares in constant time."""
     matches = [hmac.compare_digest((given or "").encode(), key.encode()) for key in keys]
     return not keys or any(matches)
 
 
 def check_key(keys: tuple[str, ...], given: str | None) -> None:
-    """Raises NotAuthorized unless `has_key`."""
+    """Raises NotAuthorized unless `has_key` holds."""
     if not has_key(keys, given):
         raise NotAuthorized
 
@@ -101,7 +101,7 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto
 
 
 async def _given(request: Request, _key: Key, _bearer: Bearer) -> str | None:
-    """The key in either header, as the gate reads it; the schemes are there for openapi.yaml."""
+    """Returns the key in either header. The two security schemes only document it in openapi.yaml."""
     return key_in(request.headers)
 
 
@@ -109,14 +109,14 @@ GivenKey = Annotated[str | None, Depends(_given)]
 
 
 async def needs_key(request: Request, context: InContext, given: GivenKey) -> None:
-    """A dependency of the routes that ask for a key where keys are set, in either header.
+    """A dependency of routes that require an API key, in either header, where keys are set.
 
-    What has a permit has shown its key at the gate.
+    The gate has already checked the key of a request that holds a permit.
     """
     if not hasattr(request.state, "permit"):
         check_key(context.api_keys(), given)
 
 
 async def needs_admin(context: InContext, given: GivenKey) -> None:
-    """The same for what only an administrator may do, where there is an admin key."""
+    """A dependency of routes for administrators: requires the admin key, or else an API key."""
     check_key(context.admin_keys() or context.api_keys(), given)

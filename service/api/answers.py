@@ -1,4 +1,4 @@
-"""Answers, made beside the event loop where they are large: it serves the others meanwhile."""
+"""Builds large answers in a thread, so that they do not block the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 async def beside(probabilities: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """What `work` makes of so many probabilities: in a thread where the event loop would notice."""
+    """Calls `work`, in a thread if so many probabilities would make it block the event loop."""
     if probabilities <= SMALL:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)
@@ -27,7 +27,7 @@ async def beside(probabilities: int, work: Callable[P, R], *args: P.args, **kwar
 async def as_json(
     call: ImageCall, probabilities: int, build: Callable[P, BaseModel], *args: P.args, **kwargs: P.kwargs
 ) -> Response:
-    """The response that has what `build` returns; FastAPI would write it on the event loop."""
+    """The JSON response of the model from `build`; FastAPI would serialise it on the event loop."""
 
     def write() -> Response:
         text = build(*args, **kwargs).model_dump_json()

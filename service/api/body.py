@@ -1,4 +1,4 @@
-"""Reads the body of a request as its permit has room, and finds the images and fields in it."""
+"""Reads a request's body with back-pressure from its permit, and parses its images and fields."""
 
 import asyncio
 import base64
@@ -35,7 +35,7 @@ LOOK_S = 1.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask of the service; see the settings of the same names."""
+    """What one request may ask of the service; the settings of the same names describe each limit."""
 
     max_body_bytes: int
     body_timeout_s: float
@@ -44,10 +44,10 @@ class Limits:
 
 
 async def read_body(request: Request, permit: Permit, limits: Limits) -> bytes:
-    """The whole body, decompressed where it says so. The deadline runs from its last byte.
+    """Reads the whole body and decompresses it. The request's deadline counts from the last byte.
 
-    Raises BodyTooLarge as soon as that is known, BodyTooSlow, TooBusy, ClientGone, or what `decompress`
-    does.
+    Raises BodyTooLarge as soon as the size is known, BodyTooSlow, TooBusy, ClientGone, or what
+    `decompress` raises.
     """
     body = await _receive(request, permit, limits)
     permit.begin()
@@ -86,10 +86,10 @@ async def _receive(request: Request, permit: Permit, limits: Limits) -> bytes:
 
 
 class _Arrival:
-    """Ends a body that comes slowly while the bytes in flight are at their bound: others need its room.
+    """Ends a slow body while the bytes in flight are at their bound, as others need the memory.
 
-    Otherwise a body may pause as long as it likes, as phones do. A context manager: it looks every
-    LOOK_S until the end.
+    Below the bound a body may pause at will, as those of phones do. As a context manager it checks every
+    LOOK_S until it is left.
     """
 
     def __init__(self, capacity: Capacity, timeout: asyncio.Timeout) -> None:
@@ -107,11 +107,11 @@ class _Arrival:
         self._timer.cancel()
 
     def add(self, size: int) -> None:
-        """So many bytes have come."""
+        """Counts `size` bytes that have arrived."""
         self._recent.append((time.monotonic(), size))
 
     def resume(self) -> None:
-        """From now on nothing but the client holds the body up."""
+        """Starts to count the client's speed again, after the service itself held up the body."""
         self._since = time.monotonic()
 
     def _look(self) -> None:
@@ -137,16 +137,17 @@ WINDOWS = {"gzip": 31, "deflate": 15}  # The wbits argument of zlib selects the 
 
 
 def largest(size: int, max_bytes: int) -> int:
-    """What a compressed body of that size may become, in bytes."""
+    """The most bytes that a compressed body of `size` bytes may decompress to."""
     return min(max_bytes, max(SMALL, RATIO * size))
 
 
 def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """What a body of that Content-Encoding holds; never more than one byte too much is made of it.
+    """Decompresses a body of this Content-Encoding, and stops one byte after the limit.
 
-    Beyond SMALL it may not grow by more than RATIO: few bytes do not buy much work.
+    Beyond SMALL the content may be RATIO times as large as the body: a defence against decompression
+    bombs.
 
-    Raises BodyTooLarge, and BadParameter for other encodings and for what is not one whole stream.
+    Raises BodyTooLarge, or BadParameter for other encodings and unless the body is one whole stream.
     """
     if encoding not in WINDOWS:
         raise BadParameter(f"Content-Encoding: {encoding!r} is neither gzip nor deflate.")
@@ -185,7 +186,7 @@ R = TypeVar("R")
 
 
 class _InMemory(MultiPartParser):
-    """Never spools to disk: the body is in memory already, and the disk may be read-only."""
+    """Never spools a part to disk: the body is in memory already, and the disk may be read-only."""
 
     spool_max_size = 2**62
 
@@ -193,10 +194,10 @@ class _InMemory(MultiPartParser):
 async def parse_images(
     headers: Headers, body: bytes, max_images: int, kind: type[F]
 ) -> tuple[list[bytes], F]:
-    """The images of a body in order, and the fields of this kind beside them.
+    """Parses a body into its images, in order, and its other fields as a `kind`.
 
-    A body that is neither multipart nor JSON is one image, whatever its type says. Raises NoImages,
-    TooManyImages, BadParameter, and NotAnImage for what is not base64.
+    A body that is neither multipart nor JSON is one image, whatever its Content-Type. Raises NoImages,
+    TooManyImages, BadParameter, or NotAnImage for invalid base64.
     """
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -213,14 +214,14 @@ async def parse_images(
 
 
 async def parsed(size: int, parse: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """What a parser makes of so many bytes: in a thread where the event loop would notice."""
+    """Calls `parse`, in a thread if the body has so many bytes that it would block the event loop."""
     if size < LONG:
         return parse(*args, **kwargs)
     return await asyncio.to_thread(parse, *args, **kwargs)
 
 
 def _parse_multipart(headers: Headers, body: bytes, kind: type[F]) -> tuple[list[bytes], F]:
-    """Starlette's parser is a coroutine, which has nothing to wait for where all is in memory."""
+    """Runs Starlette's parser, a coroutine that never has to wait: the whole body is in memory."""
     return _at_once(_read_multipart(headers, body, kind))
 
 
@@ -251,7 +252,7 @@ async def _read_multipart(headers: Headers, body: bytes, kind: type[F]) -> tuple
 
 
 def _texts(form: FormData) -> dict[str, object]:
-    """The text fields; one that is there more than once is a list."""
+    """The text fields by name; a field that occurs more than once becomes a list."""
     names = [name for name, value in form.multi_items() if isinstance(value, str)]
     values = {name: form.getlist(name) for name in names}
     return {name: given[0] if len(given) == 1 else given for name, given in values.items()}
@@ -266,7 +267,7 @@ def _parse_json(body: bytes, max_images: int, kind: type[F]) -> tuple[list[bytes
 
 
 def validated(kind: type[M], source: bytes | dict[str, Any]) -> M:
-    """JSON or fields as a model. Raises BadParameter."""
+    """Validates JSON or a dict of fields as a model. Raises BadParameter."""
     if len(source) > MAX_FIELDS and isinstance(source, dict):
         raise BadParameter(f"There are {len(source)} fields, and no request has so many.")
     try:
@@ -283,7 +284,7 @@ def validated(kind: type[M], source: bytes | dict[str, Any]) -> M:
 
 
 def from_base64(index: int, text: str) -> bytes:
-    """The file in base64 or a data URL. Raises NotAnImage."""
+    """Decodes the image file that `text` holds in base64 or as a data URL. Raises NotAnImage."""
     payload = text.partition(",")[2] if text.startswith("data:") else text
     try:
         return base64.b64decode(payload, validate=True)

@@ -1,4 +1,4 @@
-"""What the routes are given to work with: the application's collaborators, and one request's images."""
+"""The dependencies of routes: the application's collaborators, and the images of one request."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
@@ -42,7 +42,7 @@ class Context:
         return self.classifier.heads
 
     def missing(self) -> list[str]:
-        """Why the service is not ready, a sentence each; so it is once it has been told to stop."""
+        """Returns why the service is not ready, a sentence each. Once it is stopping it is not ready."""
         if self.stopping.is_set():
             return [STOPPING]
         if self.classifier.batcher.has_ended():
@@ -50,17 +50,17 @@ class Context:
         return self.heads.missing(self.required_heads)
 
     def engine_name(self) -> EngineName:
-        """The engine that runs every head. Raises NotReady before it is open."""
+        """Returns the engine that runs every head. Raises NotReady before it is open."""
         if self.heads.engine_name is None:
             raise NotReady(" ".join(self.heads.missing(())))
         return self.heads.engine_name
 
     def choose_one(self, name: str | None, version: int | None) -> LoadedHead:
-        """The named head, the default one when None. Raises what `heads.get` does."""
+        """Returns the named head, or the default head for None. Raises what `heads.get` raises."""
         return self.heads.get(self.default_head if name is None else name, version)
 
     def choose(self, names: Iterable[str] | None) -> list[LoadedHead]:
-        """The named heads, each once; all that serve when None. Raises what `heads.get` does."""
+        """Returns the named heads, each once, or all for None. Raises what `heads.get` raises."""
         if names is not None:
             return [self.heads.get(name) for name in dict.fromkeys(names)]
         self.engine_name()  # Raises NotReady first: a store is empty only once it is loaded.
@@ -84,9 +84,9 @@ T = TypeVar("T")
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns; cancels it and raises ClientGone when the client hangs up first.
+    """Awaits `work`; cancels it and raises ClientGone when the client disconnects first.
 
-    Only for requests whose body has been read: what comes next from the client is its hang-up.
+    The request's body must have been read: the next message of the client is then its disconnect.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(request.receive())
@@ -116,7 +116,7 @@ R = TypeVar("R")
 
 
 class Staged(Protocol):
-    """What the classifier returns."""
+    """A result of the classifier that tells the time spent in each stage."""
 
     @property
     def stages(self) -> Stages: ...
@@ -127,7 +127,7 @@ W = TypeVar("W", bound=Staged)
 
 @dataclass(frozen=True)
 class ImageCall:
-    """What the routes that take images depend on."""
+    """One request of a route that takes images."""
 
     request: Request
     response: Response
@@ -135,12 +135,12 @@ class ImageCall:
 
     @property
     def permit(self) -> Permit:
-        """That which the gate has given."""
+        """The permit that the gate gave this request."""
         permit: Permit = self.request.state.permit
         return permit
 
     async def read(self, query: F) -> tuple[list[Picture], F]:
-        """The images of the body, and its fields with those of the query on top."""
+        """Reads the body's images and fields. Fields of `query` override those of the body."""
         body = await self._body()
         await self.permit.charge(len(body))  # Parsing copies the body once.
         limit = self.context.limits.max_images_per_request
@@ -151,7 +151,7 @@ class ImageCall:
     async def read_json(
         self, read: Callable[[bytes], tuple[R, list[Picture]]], json_size: int | None = None
     ) -> tuple[R, list[Picture]]:
-        """What `read` makes of the body: pictures, and the rest. All of it is JSON, or so many bytes."""
+        """Parses the body by `read`. Its first `json_size` bytes are JSON; None means all of it."""
         body = await self._body()
         size = len(body) if json_size is None else json_size
         await self.permit.charge(len(body) + NUMBERS_GROW * size)
@@ -160,7 +160,7 @@ class ImageCall:
         return request, pictures
 
     async def run(self, work: Coroutine[Any, Any, W]) -> tuple[W, Timing]:
-        """What the classifier makes of the request, unless the client hangs up first."""
+        """Awaits the classifier's `work`. Raises ClientGone when the client disconnects first."""
         done = await unless_gone(self.request, work)
         timing = Timing.of(done.stages, self.permit.deadline)
         self.response.headers["Server-Timing"] = timing.header()
@@ -174,7 +174,7 @@ class ImageCall:
 async def _call(
     request: Request, response: Response, context: InContext, _timeout_ms: TimeoutMs = None
 ) -> ImageCall:
-    """The gate has read the deadline; here it is documented, and refused where it is no number."""
+    """Makes the ImageCall. `_timeout_ms` documents and validates a header that the gate reads."""
     return ImageCall(request, response, context)
 
 

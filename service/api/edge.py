@@ -20,7 +20,7 @@ GONE = 499
 
 
 class Edge:
-    """ASGI middleware."""
+    """The outermost ASGI middleware."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -48,7 +48,7 @@ class Edge:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            log.exception("failed")
+            log.exception("the request failed")
             # The answer has begun, so only closing the connection tells of the failure.
             if status != GONE:
                 raise
@@ -79,6 +79,6 @@ HEADERS = {
 
 
 def add_safe_headers(start: Message) -> None:
-    """Puts those that are missing into the message that begins an answer."""
+    """Adds the security headers that are missing to an `http.response.start` message."""
     said = {name.lower() for name, _ in start["headers"]}
     start["headers"] = [*start["headers"], *(pair for pair in HEADERS.items() if pair[0] not in said)]

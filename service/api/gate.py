@@ -1,6 +1,6 @@
-"""Refuses at the door what there is no room for: before it is routed, and before its body is read.
+"""Refuses requests under overload (429) before they are routed and before their bodies are read.
 
-Under a flood most requests end here; each costs a fraction of what it would cost inside.
+Under a flood most requests end here, where a refusal costs a fraction of what it costs in a route.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Gate:
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes on what is for another route, and what may come in."""
+        """Gives a request for an image route its permit or a refusal; other requests pass unchanged."""
         if not self._is_ours(scope):
             await self._app(scope, receive, send)
             return
@@ -41,7 +41,7 @@ class Gate:
             await self._app(scope, receive, send)
 
     def _is_ours(self, scope: Scope) -> bool:
-        """Whether it is for one of the routes. Names the route, as routing does."""
+        """Returns whether an image route matches; sets `scope["route"]`, as Starlette's routing does."""
         if scope["type"] != "http" or scope["method"] != "POST":
             return False
         for route in self._routes:
@@ -51,7 +51,7 @@ class Gate:
         return False
 
     def _let_in(self, headers: Headers) -> Permit:
-        """Raises NotAuthorized, BodyTooLarge, or TooBusy."""
+        """Admits the request. Raises NotAuthorized, BodyTooLarge, or TooBusy."""
         limits = self._context.limits
         check_key(self._context.api_keys(), key_in(headers))
         if (_number(headers, "content-length") or 0) > limits.max_body_bytes:
@@ -64,6 +64,6 @@ class Gate:
 
 
 def _number(headers: Headers, name: str) -> int | None:
-    """The whole number that a header says; None for what is none, which is judged elsewhere."""
+    """The whole number in a header. Returns None for anything else, which the route refuses later."""
     given = headers.get(name, "")
     return int(given[:MAX_DIGITS]) if given.isascii() and given.isdecimal() else None

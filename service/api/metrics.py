@@ -1,4 +1,4 @@
-"""What Prometheus is told. One registry per application, so that tests can hold several."""
+"""The metrics for Prometheus, in one registry per application, so that tests can run several."""
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ LATE_SHARE = 0.8
 
 @dataclass(frozen=True)
 class State(Collector):
-    """What somebody else keeps, read at each scrape."""
+    """A collector of values that other objects hold; each scrape reads them."""
 
     heads: Heads
     capacity: Capacity
@@ -31,7 +31,7 @@ class State(Collector):
     request_timeout_s: float
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics as of now."""
+        """Returns the metrics with their current values."""
         build = {"version": service.__version__, "engine": self.heads.engine_name or ""}
         yield InfoMetricFamily("resnet_heads_build", "What runs; engine is empty until open", build)
         of = self.capacity
@@ -65,7 +65,7 @@ class State(Collector):
 
 
 class Metrics:
-    """Counts and times requests; reads the rest when asked."""
+    """Counts and times requests, and exposes the state of other objects at each scrape."""
 
     def __init__(self, state: State) -> None:
         self.answered = 0
@@ -86,9 +86,9 @@ class Metrics:
             self._refusals.labels(reason)
 
     def observe_request(self, route: str, status: int, seconds: float, problem: str | None) -> None:
-        """One request answered, perhaps by a problem of that kind.
+        """Counts one answered request, and the kind of its problem if it has one.
 
-        `route` is the template, so that labels stay few.
+        `route` is the path's template, so that there are few label values.
         """
         self.answered += 1
         self._requests.labels(route, str(status)).inc()
@@ -97,18 +97,18 @@ class Metrics:
             self._refusals.labels(problem).inc()
 
     def observe_stages(self, stages_ms: dict[str, float]) -> None:
-        """The timings of one classification."""
+        """Records the stage timings of one classification."""
         for stage, ms in stages_ms.items():
             self._stages.labels(stage).observe(ms / 1e3)
 
     def observe_batch(self, images: int, answering: Iterable[LoadedHead]) -> None:
-        """One pass of so many images, and the head of each answer it gave."""
+        """Records one pass over a batch of `images`; `answering` holds a head for each answer."""
         self._batches.observe(images)
         for head, answers in Tally(answering).items():
             self._images.labels(head.card.head, str(head.card.version)).inc(answers)
 
     def exposition(self) -> tuple[bytes, str]:
-        """The text to serve, and its media type."""
+        """Returns the text exposition and its media type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

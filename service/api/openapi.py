@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, with what it does not read itself and without its own 422."""
+"""Completes FastAPI's OpenAPI document: adds what FastAPI cannot infer, removes its own 422 answers."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ ABOUT_A_HEAD = problems.documented(
 
 
 def without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """That of a parameter or form field, which is there or not: `null` would be a word."""
+    """Removes `null` from a parameter's schema: a query parameter is absent, never null."""
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     return {name: said for name, said in schema.items() if name != "anyOf"} | (
         kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
@@ -39,7 +39,7 @@ def without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def body_of(kind: type[Fields], max_images: int | None = None) -> dict[str, Any]:
-    """The three kinds of body, the last two with these fields beside the images."""
+    """Describes the three kinds of request body; multipart and JSON may hold these fields as well."""
     fields = kind.model_json_schema()["properties"]
     count = {"minItems": 1} | ({"maxItems": max_images} if max_images else {})
     files = {"type": "array", "items": {"type": "string", "format": "binary"}} | count
@@ -75,7 +75,7 @@ UNREAD = (Problem, PredictRequest, InferenceRequest)
 
 
 def describe(app: FastAPI) -> None:
-    """Makes `app` describe itself so: when first asked, and in a thread."""
+    """Makes `app` serve this document, which is built in a thread at the first request."""
 
     def document(request: Request) -> JSONResponse:
         prefix = request.scope.get("root_path", "").rstrip("/")

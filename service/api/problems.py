@@ -1,4 +1,4 @@
-"""The one table from errors to HTTP, and the problem documents (RFC 9457) made from it."""
+"""Maps each error to an HTTP status and to a problem document (RFC 9457), in one table."""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ INTERNAL = "internal"
 
 @dataclass(frozen=True)
 class ProblemRow:
-    """How one error is told over HTTP, and to clients of other servers, who know no 422."""
+    """The HTTP status of one error, and its status in other protocols, which do not use 422."""
 
     status: int
     title: str
@@ -75,7 +75,7 @@ CLOSING = (errors.BodyTooLarge, errors.BodyTooSlow)
 
 
 class ProblemResponse(JSONResponse):
-    """A problem document. It leaves its kind in the request's state: the outermost layer counts it."""
+    """A problem document. It stores its kind in the request's state, for the metrics of the Edge."""
 
     def __init__(self, kind: str, content: dict[str, object], status: int, is_foreign: bool) -> None:
         super().__init__(content, status, media_type=_media_type(is_foreign))
@@ -89,7 +89,7 @@ class ProblemResponse(JSONResponse):
 def documented(
     *leaves: type[errors.RequestError], is_foreign: bool = False
 ) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may raise these errors, for its OpenAPI description."""
+    """The `responses` argument of a route that may raise these errors, for its OpenAPI description."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     titles: dict[int, list[str]] = {}
     for leaf in leaves:
@@ -104,7 +104,7 @@ def documented(
 def respond(
     status: int, kind: str, title: str, detail: str, is_foreign: bool = False, **more: object
 ) -> JSONResponse:
-    """A problem document; `kind` ends its type."""
+    """Builds a problem document; `kind` is the last part of its type URI."""
     content = {
         "type": f"urn:resnet-heads:problem:{kind}",
         "title": title,
@@ -134,14 +134,14 @@ def answer(exc: errors.RequestError, is_foreign: bool = False) -> JSONResponse:
 
 
 def unexpected() -> JSONResponse:
-    """The answer to a fault of ours; what happened is for the log alone."""
+    """Answers an internal error with 500. Its cause is only logged."""
     return respond(500, INTERNAL, "Internal error", "The service failed; its log says why.")
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Makes every error that leaves a route of `app` a problem document.
+    """Registers handlers that turn every error of a route of `app` into a problem document.
 
-    Handlers are coroutines: Starlette would run each plain function in a thread.
+    The handlers are coroutines, because Starlette runs plain functions in a thread.
     """
     app.add_exception_handler(errors.RequestError, _request_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -172,7 +172,7 @@ async def _http_exception(request: Request, exc: Exception) -> JSONResponse:
 
 
 def is_foreign(scope: Scope) -> bool:
-    """Whether a request is for a route of another server's protocol."""
+    """Whether a request is for a route of another server's protocol (/v1 or /v2)."""
     return str(getattr(scope.get("route"), "path", scope["path"])).startswith(FOREIGN)
 
 
@@ -181,7 +181,7 @@ def _media_type(is_foreign: bool) -> str:
 
 
 def _methods(request: Request) -> list[str]:
-    """Those of every documented route at this path: the framework names those of the first one."""
+    """The methods of every documented route at this path; Starlette names only the first route's."""
     path = getattr(request.scope.get("route"), "path", "")
     alike = [route for route in iter_route_contexts(request.app.routes) if route.path == path]
     told = [route for route in alike if route.include_in_schema] or alike

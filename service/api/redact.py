@@ -1,4 +1,4 @@
-"""What went wrong, made fit for strangers: what else there is to know is for the log."""
+"""Removes from error texts what clients must not see; the log has the full text."""
 
 import re
 
@@ -8,6 +8,6 @@ PLACE = re.compile(r"(?<![\w.:/])(?:/[^\s/:;,'\"()]+)+/([^\s/:;,'\"()]+)")
 
 
 def fit_to_tell(text: str) -> str:
-    """One line, not too long, and the last name of each path only: where files lie is for the log."""
+    """Shortens a text to one line of limited length, and each path in it to its last name."""
     told = " ".join(text[: MAX_DETAIL + 1].split())
     return PLACE.sub(r"\1", told if len(text) <= MAX_DETAIL else f"{told}...")

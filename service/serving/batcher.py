@@ -1,8 +1,8 @@
-"""Turns single images into batches: queues, and the one thread that computes.
+"""Dynamic batching: queues of single images, and the one thread that computes batches of them.
 
-It never waits for a batch to fill: the moment it is free it takes what is queued, as many as make one
-of the warm batch sizes. Backbones take turns; within one, the job admitted first goes first, however
-long its decoding took. Who is admitted is capacity.py's.
+The thread never waits for a batch to fill: as soon as it is free it takes the queued images, as many as
+make a warmed-up batch size. Backbones take turns (round-robin); the jobs of one are taken in the order
+of admission, however long their decoding took. capacity.py decides on admission.
 """
 
 import bisect
@@ -35,7 +35,7 @@ OnBatch = Callable[[int, Iterable[LoadedHead]], None]
 
 @dataclass(frozen=True)
 class Trace:
-    """What made the probabilities: pixels, features (height, width, channels), logits (units,)."""
+    """The values behind an answer: pixels, features (height, width, channels), logits (units,)."""
 
     pixels: NDArray[np.uint8]
     features: NDArray[np.float32]
@@ -44,7 +44,7 @@ class Trace:
 
 @dataclass
 class JobOutputs:
-    """By head name: probabilities (classes,), and traces where the job asks for them."""
+    """Probabilities (classes,) by head name, and traces by head name if the job asks for them."""
 
     probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     traces: dict[str, Trace] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class JobOutputs:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What one job got, and its batch's seconds."""
+    """The outputs of one job, with the duration in seconds and the end time of its batch."""
 
     outputs: JobOutputs
     inference_s: float
@@ -61,7 +61,7 @@ class JobResult:
 
 @dataclass(eq=False)
 class Job:
-    """One image for one backbone and the heads on it. Whoever waits for `done` may cancel it."""
+    """One image for one backbone and heads on it. Cancelling the future `done` cancels the job."""
 
     heads: Sequence[LoadedHead]
     deadline: Deadline
@@ -77,17 +77,17 @@ class Job:
         return self.heads[0].backbone
 
     def is_wanted(self) -> bool:
-        """Whether somebody still waits; an expired job is failed here."""
+        """Whether the job still needs an answer; an expired job is failed here."""
         if not self.done.done() and self.deadline.left_s() <= 0:
             self.fail(DeadlineExceeded(self.deadline.timeout_s))
         return not self.done.done()
 
     def is_claimed(self) -> bool:
-        """Whether it can be computed: from then on it cannot be cancelled any more."""
+        """Claims the job, which then cannot be cancelled. Returns False if it was cancelled before."""
         return self.done.running() or self.done.set_running_or_notify_cancel()
 
     def fail(self, error: Exception, cause: Exception | None = None) -> None:
-        """Ends the job with an error, unless it was cancelled meanwhile."""
+        """Sets the error as the job's result, unless the job is done or cancelled."""
         error.__cause__ = cause
         with contextlib.suppress(InvalidStateError):
             self.done.set_exception(error)
@@ -96,7 +96,7 @@ class Job:
 class Batcher:
     """Runs admitted jobs in batches on its own thread, until closed.
 
-    `on_batch` is told, in that thread, how many images a batch had and the head of each answer.
+    The thread calls `on_batch` with the number of images in a batch and the head of each answer.
     """
 
     def __init__(
@@ -118,11 +118,11 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def has_ended(self) -> bool:
-        """Whether the thread is gone although nobody closed it: then nothing is answered any more."""
+        """Whether the thread has died without `close`, so that no job is answered any more."""
         return self._thread.ident is not None and not self._thread.is_alive() and not self.is_closed
 
     def put(self, job: Job) -> None:
-        """Queues an admitted job whose pixels are there."""
+        """Queues an admitted job that has its pixels."""
         with self._changed:
             if self.is_closed:
                 job.fail(NotReady(STOPPING))
@@ -134,9 +134,9 @@ class Batcher:
                 self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread after the batch it is in, and admits nobody; other jobs raise NotReady.
+        """Ends the thread after its current batch; waiting and later jobs raise NotReady.
 
-        A thread that hangs is left at that after STOP_S: it ends with the process.
+        After STOP_S a thread that hangs is abandoned; as a daemon thread it ends with the process.
         """
         with self._changed:
             self.is_closed = True
@@ -144,7 +144,7 @@ class Batcher:
         if self._thread.ident is not None:
             self._thread.join(self._stop_s)
             if self._thread.is_alive():
-                log.error("the engine does not come back from its batch; it is left at that")
+                log.error("the engine does not come back from its batch; its thread is abandoned")
         self.capacity.close()
 
     def _run(self) -> None:
@@ -160,7 +160,7 @@ class Batcher:
                     job.fail(EngineFailed(), exc)
 
     def _take(self) -> list[Job]:
-        """The next batch, all of one backbone; empty when closed, or its jobs are no longer wanted."""
+        """The next batch, of one backbone; empty once closed, or if no job is wanted any more."""
         with self._changed:
             self._changed.wait_for(lambda: self.is_closed or self._queues)
             if self.is_closed:
@@ -176,7 +176,7 @@ class Batcher:
             return claimed[:taken]
 
     def _most(self, jobs: int) -> int:
-        """The largest batch of a warm size that so many jobs fill."""
+        """The largest warmed-up batch size that `jobs` images fill."""
         return max((size for size in self._batch_sizes if size <= jobs), default=0)
 
     def _execute(self, batch: Sequence[Job]) -> None:
@@ -191,17 +191,17 @@ class Batcher:
             job.done.set_result(JobResult(outputs, finished - started, finished))
 
     def _tell(self, images: int, answering: Iterable[LoadedHead]) -> None:
-        """Those who wait get their answers whatever becomes of this."""
+        """Calls `on_batch`. Its errors are logged, so that the jobs are answered in any case."""
         try:
             self._on_batch(images, answering)
         except Exception:
-            log.exception("what counts batches failed")
+            log.exception("on_batch failed; the jobs are answered all the same")
 
 
 def _compute(batch: Sequence[Job]) -> list[JobOutputs]:
-    """One backbone pass over the batch, then each head on the rows that want it.
+    """Runs the backbone once over the batch, then each head on the rows that ask for it.
 
-    A head that raises fails the jobs that asked for it, and no other.
+    An error in a head fails only the jobs that asked for that head.
     """
     features = batch[0].backbone.network(
         np.stack([job.pixels for job in batch if job.pixels is not None])
@@ -227,5 +227,5 @@ def _compute(batch: Sequence[Job]) -> list[JobOutputs]:
 
 
 def _asked_by(jobs: Iterable[Job]) -> dict[str, str]:
-    """The requests that a log line is about."""
+    """The `extra` of a log record: the ids of the jobs' requests."""
     return {"request_id": " ".join(dict.fromkeys(job.request_id for job in jobs))}

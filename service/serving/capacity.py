@@ -1,6 +1,7 @@
-"""How much work is taken on: the only place that refuses for lack of room. Safe for threads.
+"""Admission control: the only place that refuses requests because of load. Thread-safe.
 
-A request holds one permit: bytes while its body is on its way to pixels, seats until they are computed.
+Each request holds one permit: bytes in flight until its body is decoded to pixels, and seats in the
+queue until its jobs are computed.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ POLL_S = 0.05
 
 
 class Capacity:
-    """Bounds the jobs that wait, by number and by time, and the bytes of bodies in flight."""
+    """Bounds the queue, by number of jobs and by predicted wait, and the bytes of bodies in flight."""
 
     def __init__(
         self,
@@ -50,17 +51,17 @@ class Capacity:
 
     @property
     def pending(self) -> int:
-        """Jobs admitted and not yet answered."""
+        """The number of jobs that are admitted and not yet answered."""
         return len(self._seats)
 
     @property
     def wait_s(self) -> float:
-        """The predicted time until all of them are answered."""
+        """The predicted seconds until all pending jobs are answered."""
         return self.pending * self._job_s
 
     @property
     def bytes_in_flight(self) -> int:
-        """Bytes of bodies, and of what was made of them, that are not pixels yet."""
+        """The bytes of bodies that are not decoded yet, with the copies that parsing makes of them."""
         return self._bytes
 
     def is_full(self) -> bool:
@@ -68,25 +69,25 @@ class Capacity:
         return self._bytes >= self.max_bytes_in_flight
 
     def permit(self, timeout_s: float) -> "Permit":
-        """One that holds nothing yet."""
+        """Returns a permit that holds nothing yet."""
         return Permit(self, timeout_s)
 
     def let_in(self, timeout_s: float) -> "Permit":
-        """The permit of a request whose body has not come yet. Raises TooBusy; takes nothing."""
+        """Returns a permit to a request before its body arrives. Reserves nothing. Raises TooBusy."""
         if self.is_full():
             raise self.too_busy(f"{self._bytes / 1e6:.0f} MB of bodies are in flight.")
         self.check(timeout_s)
         return self.permit(timeout_s)
 
     def observe(self, job_s: float) -> None:
-        """What each job of a batch has taken."""
+        """Updates the running mean of a job's time; `job_s` is that of the latest batch."""
         self._job_s += NEWEST_SHARE * (job_s - self._job_s)
 
     def check(self, left_s: float) -> None:
-        """Raises TooBusy where jobs with so much time left would not be admitted now.
+        """Raises TooBusy if a new job with `left_s` until its deadline would have to wait too long.
 
-        Its own jobs do not count, only those ahead of it: else large requests would be starved. An idle
-        engine takes all.
+        Only pending jobs count: counting the request's own jobs would starve large requests. An idle
+        engine accepts any request.
         """
         pending, wait_s = self.pending, self.wait_s
         if pending >= self.max_queued_images:
@@ -96,15 +97,15 @@ class Capacity:
             raise self.too_busy(f"The wait is predicted to be {wait_s:.1f} s, longer than {limit}.")
 
     def too_busy(self, reason: str) -> TooBusy:
-        """The refusal. Clients come back spread over once to twice the backlog, within 30 s."""
+        """Builds the refusal. Retry-After is 1 to 2 times the predicted wait at random, 30 s at most."""
         return TooBusy(
             reason, math.ceil(min(MAX_RETRY_S, max(1.0, self.wait_s * self._jitter(1.0, 2.0))))
         )
 
     def take_seats(self, jobs: Sequence[Future[Any]], left_s: float) -> None:
-        """Admits the jobs of a request; each gives its seat back when its future ends.
+        """Admits the jobs of a request; each frees its seat when its future is done.
 
-        Raises what `check` does, TooManyJobs, or NotReady once closed.
+        Raises what `check` raises, TooManyJobs, or NotReady once closed.
         """
         if len(jobs) > self.max_jobs_per_request:
             raise TooManyJobs(len(jobs), self.max_jobs_per_request)
@@ -117,7 +118,7 @@ class Capacity:
             job.add_done_callback(self._give_seat_back)
 
     def take_bytes(self, held: int, size: int) -> bool:
-        """Whether so many more bytes are taken by one who holds some: not at the bound, unless alone."""
+        """Reserves `size` bytes. Returns False at the bound, unless no other request holds bytes."""
         with self._lock:
             if self.is_full() and self._bytes > held:
                 return False
@@ -125,12 +126,12 @@ class Capacity:
             return True
 
     def give_bytes_back(self, size: int) -> None:
-        """So many were taken, and are no more."""
+        """Frees `size` reserved bytes."""
         with self._lock:
             self._bytes -= size
 
     def close(self) -> None:
-        """Admits nobody any more; who still waits gets NotReady."""
+        """Stops admission; waiting jobs raise NotReady."""
         with self._lock:
             self._is_closed = True
             waiting = tuple(self._seats)
@@ -144,7 +145,7 @@ class Capacity:
 
 
 class Permit:
-    """What one request holds. As a context manager it ends with the request."""
+    """The bytes and seats of one request. As a context manager it lasts as long as the request."""
 
     def __init__(self, capacity: Capacity, timeout_s: float) -> None:
         self.capacity = capacity
@@ -160,27 +161,27 @@ class Permit:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Gives its bytes back. Once it is seated, each picture gives back its own."""
+        """Frees the remaining bytes. Once the jobs are seated, decoding a picture frees its bytes."""
         if not self._is_seated:
             self.keep(0)
 
     @property
     def deadline(self) -> Deadline:
-        """Of the answer; counts from `begin`."""
+        """The deadline of the answer, which counts from `begin`."""
         return Deadline(self._timeout_s, self._began + self._timeout_s)
 
     def begin(self) -> None:
-        """To be called with the last byte of the body: the client's pauses are not ours."""
+        """Starts the deadline when the body is complete: pauses of the client do not count."""
         self._began = time.monotonic()
 
     def shorten(self, timeout_s: float) -> None:
-        """The body may ask for less time than the headers."""
+        """Shortens the timeout if the body asks for less time than the headers did."""
         self._timeout_s = min(self._timeout_s, timeout_s)
 
     async def charge(self, size: int) -> bool:
-        """Takes so many bytes, at the bound not before others have given some back.
+        """Reserves `size` bytes; at the bound it waits until other requests free some.
 
-        Returns whether it took them at once. Raises TooBusy after PAUSE_S.
+        Returns whether it did not have to wait. Raises TooBusy after PAUSE_S.
         """
         until = time.monotonic() + PAUSE_S
         is_at_once = True
@@ -195,17 +196,17 @@ class Permit:
         return is_at_once
 
     def keep(self, size: int) -> None:
-        """Gives back all bytes but so many."""
+        """Frees all bytes but `size`."""
         self.give_back(max(0, self._bytes - size))
 
     def give_back(self, size: int) -> None:
-        """So many bytes have become pixels. May be called from any thread."""
+        """Frees `size` bytes that were decoded to pixels. Thread-safe."""
         with self._lock:
             given = min(size, self._bytes)
             self._bytes -= given
         self.capacity.give_bytes_back(given)
 
     def seat(self, jobs: Sequence[Future[Any]]) -> None:
-        """Admits the request's jobs, by `Capacity.take_seats`."""
+        """Admits the request's jobs with `Capacity.take_seats`."""
         self.capacity.take_seats(jobs, self.deadline.left_s())
         self._is_seated = True

@@ -1,4 +1,4 @@
-"""A command in a process of its own: it has a time limit, and is ended when the service stops."""
+"""Runs a command in a child process that has a time limit and is killed when the service stops."""
 
 import contextlib
 import os
@@ -18,17 +18,17 @@ NEVER = threading.Event()
 
 @dataclass(frozen=True)
 class Ended:
-    """The exit status of a process, negative by a signal, and the last line of its error stream."""
+    """The exit status of a process, negative for a signal, and the last line of its stderr."""
 
     status: int
     last_line: str
 
 
 def run(command: Sequence[str], limit_s: float, stopping: threading.Event = NEVER) -> Ended:
-    """Waits for a command; nothing of it is left afterwards, nor of what it has started.
+    """Runs a command and waits for it; afterwards kills all processes that it started.
 
-    It is killed once `stopping` is set. Its input ends when this process does, however that ends.
-    Raises OSError where it cannot be started, and TimeoutError where it takes longer than `limit_s`.
+    It is killed once `stopping` is set. Its stdin closes when this process ends in any way. Raises
+    OSError if it cannot be started, and TimeoutError if it takes longer than `limit_s`.
     """
     end = time.monotonic() + limit_s
     with (

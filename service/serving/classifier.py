@@ -1,4 +1,4 @@
-"""Image bytes in, ranked classes out: what every protocol in front of the service calls."""
+"""Image bytes in, probabilities out: the one entry point of all protocols to the serving layer."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ Picture = bytes | NDArray[np.uint8]  # a file, or pixels as the head takes them
 
 @dataclass(frozen=True)
 class Stages:
-    """Where a request's time went, of the image that was ready last; `queue_ms` is all its waiting."""
+    """The time spent in each stage, of the image that was ready last; `queue_ms` is all its waiting."""
 
     decode_ms: float
     queue_ms: float
@@ -40,7 +40,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class Classified:
-    """Probabilities of each image by head name, the heads that computed them, and the time it took.
+    """Probabilities of each image by head name, the heads that computed them, and the stage timings.
 
     An image that was moved counts once for each offset. `traces` are in the order of `images`.
     """
@@ -52,13 +52,13 @@ class Classified:
 
     @property
     def size(self) -> int:
-        """How many probabilities these are."""
+        """The number of probabilities in it."""
         return len(self.images) * sum(len(head.card.labels) for head in self.heads)
 
 
 @dataclass(frozen=True)
 class Explanations:
-    """The evidence in each image, and what it explains."""
+    """The evidence in each image, and the classification that it explains."""
 
     classified: Classified
     evidence: Sequence[Evidence]
@@ -69,7 +69,7 @@ class Explanations:
 
 
 class Classifier:
-    """Decodes in a bounded pool of threads and computes in the batcher's."""
+    """Decodes in a bounded thread pool and computes in the batcher's thread."""
 
     def __init__(
         self, heads: Heads, batcher: Batcher, decode_threads: int, max_image_pixels: int
@@ -90,11 +90,11 @@ class Classifier:
         offsets: Sequence[Offset] = (IN_PLACE,),
         is_traced: bool = False,
     ) -> Classified:
-        """Every head on every image, moved by each offset; heads that share a backbone ride on one pass.
+        """Runs every head on every image moved by each offset; heads on one backbone share its pass.
 
-        Empties `images`: a file is held no longer than until its pixels exist. Raises TooBusy or
-        TooManyJobs on arrival, DeadlineExceeded, or the ImageError of a bad image. When it raises or is
-        cancelled, work that has not reached the engine is dropped.
+        Empties `images`, so that each file is freed once it is decoded. Raises TooBusy or TooManyJobs at
+        once, DeadlineExceeded, or the ImageError of a bad image. On an error or when cancelled, jobs
+        that have not reached the engine are dropped.
         """
         arrived = time.perf_counter()
         by_backbone: dict[LoadedBackbone, list[LoadedHead]] = {}
@@ -136,9 +136,9 @@ class Classifier:
     async def explain(
         self, images: list[Picture], head: LoadedHead, permit: Permit, index: int | None
     ) -> Explanations:
-        """The evidence of one head for one class in every image; None is the likeliest of each.
+        """The evidence of one head in every image for class `index`; None: its likeliest class.
 
-        Raises CannotExplain, and what `classify` does.
+        Raises CannotExplain, and what `classify` raises.
         """
         loop = asyncio.get_running_loop()
         layers = await loop.run_in_executor(self._decoders, lambda: head.network.layers)
@@ -156,14 +156,14 @@ class Classifier:
         return Explanations(classified, await loop.run_in_executor(self._decoders, evidence))
 
     def close(self) -> None:
-        """Ends the threads; what was not started raises NotReady where it is awaited."""
+        """Ends the threads; jobs that were not started raise NotReady."""
         self.batcher.close()
         self._decoders.shutdown(cancel_futures=True)
 
     def _prepare(
         self, index: int, picture: Picture, moves: Moves, spend: decode.Spend, permit: Permit
     ) -> None:
-        """Decodes once per distinct input, and queues the jobs of one image. Files: in the pool."""
+        """Decodes a picture once per distinct input, files in the thread pool, and queues its jobs."""
         try:
             by_input: dict[Input, list[tuple[Job, Offset]]] = {}
             for job, offset in moves:
@@ -191,7 +191,7 @@ class Classifier:
 
 
 def size_of(picture: Picture) -> int:
-    """In bytes."""
+    """The size of a picture in bytes."""
     return len(picture) if isinstance(picture, bytes) else picture.nbytes
 
 
@@ -200,13 +200,13 @@ def _at_once(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> No
 
 
 def rank(probabilities: NDArray[np.float32], top_k: int) -> list[int]:
-    """The indices of the `top_k` likeliest classes, likeliest first; equal ones in order."""
+    """The indices of the `top_k` likeliest classes, likeliest first; ties in the order of classes."""
     best: list[int] = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
     return best
 
 
 def _by_image(answers: Sequence[JobResult], backbones: int) -> list[JobOutputs]:
-    """The answers of each image's jobs, one a backbone, as one; jobs are in the order of images."""
+    """Merges the results of each image's jobs, one for each backbone; jobs are in order of images."""
     merged: list[JobOutputs] = []
     for start in range(0, len(answers), backbones):
         merged.append(JobOutputs())

@@ -1,4 +1,4 @@
-"""Until when an answer is wanted."""
+"""The time until which an answer is wanted."""
 
 import time
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Deadline:
-    """A point on the monotonic clock, and the seconds it allowed at first."""
+    """A time on the monotonic clock, and the timeout in seconds that led to it."""
 
     timeout_s: float
     at: float
@@ -16,5 +16,5 @@ class Deadline:
         return cls(timeout_s, time.monotonic() + timeout_s)
 
     def left_s(self) -> float:
-        """Seconds until then; negative once it has passed."""
+        """Seconds until the deadline; negative once it has passed."""
         return self.at - time.monotonic()

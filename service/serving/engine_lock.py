@@ -1,4 +1,4 @@
-"""Lets either requests compute, or the check and warm-up of a new version."""
+"""A lock between the computation of requests and the check and warm-up of a new version."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ YIELD_S = 0.001  # threading.Lock is not fair: sleep after releasing it, so that
 
 
 class EngineLock:
-    """A context manager, held for one pass: two at once would share cores and wait at every layer."""
+    """A context manager for one pass: two at once would compete for cores and wait at every layer."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,5 +26,5 @@ class EngineLock:
         self._lock.release()
 
     def let_others(self) -> None:
-        """To be called after a pass: where another thread waits, it gets as long as that took."""
+        """Sleeps after a pass, for as long as it took if another thread waits for the lock."""
         time.sleep(max(self._owed_s, YIELD_S))

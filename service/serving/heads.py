@@ -1,7 +1,6 @@
-"""What is loaded: which versions of a store serve, and why the others stay out.
+"""Which versions of a store are loaded, which of them serve, and why the others are not loaded.
 
-What is on disk is the store's; how a version is opened is loading.py's, and how requests reach a head
-the batcher's.
+layout.py reads the store, loading.py opens one version, and batcher.py computes requests.
 """
 
 import logging
@@ -33,9 +32,9 @@ LOADING = "Heads are still loading."
 
 @dataclass(frozen=True)
 class HeadStatus:
-    """One head of the store: the version that serves, all that are loaded, and why others are not.
+    """One head of the store: its serving version, its loaded versions, and the errors of the others.
 
-    `golden_failures` are those of `failures` whose golden check failed.
+    `golden_failures` are the versions in `failures` that failed their golden check.
     """
 
     versions: list[int]
@@ -45,13 +44,16 @@ class HeadStatus:
     golden_failures: set[int] = field(default_factory=set)
 
     def reason(self) -> str:
-        """Why no version serves, as one sentence."""
+        """Why no version serves: the reasons of all versions, joined by semicolons."""
         return "; ".join(f"version {number}: {why}" for number, why in self.failures.items())
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of a version as it lay on disk then; both where it was loaded and is damaged by now."""
+    """The result of opening a version with files of this stamp.
+
+    Both `head` and `failure` are set if it was loaded before its files were damaged.
+    """
 
     stamp: Stamp
     head: LoadedHead | None
@@ -61,10 +63,10 @@ class Tried:
 
 
 class Heads:
-    """The heads of one store on one engine. Loaded and refreshed by one thread; read from all.
+    """The heads of one store on one engine. One thread loads and refreshes them; all threads read them.
 
-    Of each head the newest `kept_versions` good ones are loaded, and the one that is `pinned`, which
-    then serves instead of the newest. Once `stopping` is set, no other version is opened.
+    Of each head the newest `kept_versions` good versions are loaded, and the `pinned` one, which then
+    serves instead of the newest. Once `stopping` is set, no other version is opened.
     """
 
     def __init__(
@@ -95,9 +97,9 @@ class Heads:
         self.trouble: str | None = None
 
     def load(self) -> None:
-        """Opens the newest good versions of each head; nothing is served before all are tried.
+        """Opens the newest good versions of each head; none serves before all were tried.
 
-        Whatever it raises, nothing is served then, and `refresh` starts anew.
+        After any error no head serves, and `refresh` starts from the beginning.
         """
         try:
             self._loader = loader = self._loader or self._new_loader()
@@ -111,10 +113,11 @@ class Heads:
             self.is_loading = False
 
     def refresh(self) -> bool:
-        """Loads what is new in the store, lets go of what is gone, and tells whether anything was.
+        """Loads new versions, unloads deleted ones, and returns whether anything changed.
 
-        Each head changes at once, when all its new versions were tried; a request keeps the version that
-        it has. A store without any heads changes nothing: more likely a volume is missing.
+        Each head is replaced atomically, once all its new versions were tried; a running request keeps
+        its version. If the store has no heads nothing changes, because its volume is probably not
+        mounted.
         """
         if self._loader is None or not self.has_loaded():
             self.load()
@@ -129,15 +132,15 @@ class Heads:
         return self.statuses != before
 
     def has_loaded(self) -> bool:
-        """Whether every head was tried, so that requests can be answered or refused for good."""
+        """Whether every head was tried, so that each request gets an answer or a final refusal."""
         return not (self.is_loading or self.trouble)
 
     def has_transient_failure(self) -> bool:
-        """Whether what is out may come in without a change of the store."""
+        """Whether a version failed with an error that may pass without a change of the store."""
         return self.trouble is not None or any(tried.is_transient for tried in self._tried.values())
 
     def get(self, name: str, version: int | None = None) -> LoadedHead:
-        """The head of that name, the version that serves or a loaded one.
+        """The named head, in its serving version or in a loaded `version`.
 
         Raises UnknownHead, UnknownVersion, HeadUnavailable, or NotReady.
         """
@@ -159,7 +162,7 @@ class Heads:
         return {name: status.serving for name, status in self.statuses.items() if status.serving}
 
     def missing(self, required: tuple[str, ...]) -> list[str]:
-        """Why the service is not ready, a sentence each: every required head, or any one, must serve."""
+        """Why the service is not ready, a sentence each: `required` heads, or any one, must serve."""
         if not self.has_loaded():
             return [self.trouble or LOADING]
         if not self.statuses:
@@ -203,7 +206,7 @@ class Heads:
         return HeadStatus(versions, serving, failures, loaded, golden)
 
     def _try(self, loader: Loader, head: str, version: int) -> Tried:
-        """Opens a version, unless that was tried and would end as it did."""
+        """Opens a version, or returns its earlier result if that would be the same."""
         if self._stopping.is_set():
             raise NotReady(STOPPING)
         known, engine = self._tried.get((head, version)), loader.engine.name
@@ -234,7 +237,7 @@ class Heads:
 
 
 def _reason(exc: Exception) -> str:
-    """What was raised on purpose speaks for itself; of anything else, one line."""
+    """The text of this service's own errors; one shortened line for any other error."""
     if isinstance(exc, ServiceError):
         return str(exc)
     return textwrap.shorten(f"{type(exc).__name__}: {exc}", MAX_REASON)

@@ -1,4 +1,4 @@
-"""What the machine or the container gives: cores, priorities, control groups, and freed memory."""
+"""Reads the cores and control groups of this machine or container, and sets priority and memory."""
 
 import ctypes
 import math
@@ -11,9 +11,10 @@ from pathlib import Path
 def groups(
     controller: str, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")
 ) -> list[Path]:
-    """The folders of this process' groups, own first, up to the root that is mounted: version 2 and 1.
+    """The cgroup folders (v1 and v2) of this process: its own first, up to the mounted root.
 
-    Folders may be missing: a container may see the host's path, and only its own group, as the root.
+    Folders may be missing: inside a container the path may be the host's, while only the container's own
+    group is mounted, as the root.
     """
     own = proc / "self/cgroup"
     lines = own.read_text().splitlines() if own.exists() else ["0::/", f"1:{controller}:/"]
@@ -29,7 +30,7 @@ def groups(
 
 
 def _version_2(cgroup: Path) -> Path:
-    """Where version 2 is mounted: beside version 1's controllers it has a folder of its own."""
+    """Where cgroup v2 is mounted: in the subfolder `unified` if v1 controllers are mounted as well."""
     beside = cgroup / "unified"
     return beside if beside.exists() else cgroup
 
@@ -38,26 +39,26 @@ NICENESS = 10
 
 
 def available_cores(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """The CPU quota rounded up, at most the cores this process may run on."""
+    """The CPU quota rounded up, but no more than the usable cores."""
     cores, quota = usable_cores(), cpu_quota(proc, cgroup)
     return max(1, min(cores, math.ceil(quota))) if quota else cores
 
 
 def usable_cores() -> int:
-    """The cores this process may run on."""
+    """The number of cores that this process may run on (its CPU affinity)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_quota(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """The smallest CPU quota, in cores, of the control groups around this process; None without any."""
+    """The smallest CPU quota, in cores, of this process's control groups; None if none has a quota."""
     quotas = [_quota(group) for group in groups("cpu", proc, cgroup)]
     return min((quota for quota in quotas if quota), default=None)
 
 
 def give_way() -> None:
-    """Puts the calling thread behind the engine's, where a thread has a priority of its own.
+    """Lowers the calling thread's priority (raises its niceness), on Linux, below the engine's threads.
 
-    The engine's threads wait for each other at every layer: what holds one of them up holds up all.
+    The engine's threads synchronise at every layer, so that delaying one of them delays all.
     """
     if sys.platform == "linux":
         thread = threading.get_native_id()
@@ -65,7 +66,7 @@ def give_way() -> None:
 
 
 def _quota(group: Path) -> float | None:
-    """By version 2, which has one file, else by version 1. What is unlimited is `max` or -1."""
+    """The quota in cores: from the one file of cgroup v2, else from v1. `max` or -1 means no limit."""
     version_1 = [group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us"]
     files = [group / "cpu.max"] if (group / "cpu.max").exists() else version_1
     try:
@@ -76,7 +77,7 @@ def _quota(group: Path) -> float | None:
 
 
 def give_back() -> None:
-    """Returns it to the system, where the C library can (glibc). Loading heads leaves about 25 MB."""
+    """Returns freed memory to the system with glibc's malloc_trim: about 25 MB after loading heads."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim:

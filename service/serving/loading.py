@@ -1,4 +1,4 @@
-"""Opens one version of a head: its compiled files, its golden check, its warm-up."""
+"""Opens one version of a head: checks its compiled files, runs its golden check and warms it up."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ N = TypeVar("N", bound=Network)
 
 @dataclass(frozen=True, eq=False)
 class LoadedBackbone:
-    """A backbone that is warm; heads whose digest and input are equal hold the same object."""
+    """A warmed-up backbone; heads whose digest and input are equal share one object."""
 
     digest: str
     input: Input
@@ -35,7 +35,7 @@ class LoadedBackbone:
 
 @dataclass(frozen=True, eq=False)
 class LoadedHead:
-    """One version that passed its golden check and is warm."""
+    """One version that passed its golden check and is warmed up."""
 
     card: Card
     backbone: LoadedBackbone
@@ -43,7 +43,7 @@ class LoadedHead:
 
 
 class Loader:
-    """Opens versions of one store on one engine. Used by one thread at a time."""
+    """Opens versions of one store on one engine. Not thread-safe."""
 
     def __init__(
         self,
@@ -63,7 +63,10 @@ class Loader:
         self._rebuilding: set[tuple[str, int]] = set()
 
     def load(self, head: str, version: int) -> LoadedHead:
-        """A version that may serve. Raises VersionError, and whatever its files make an engine raise."""
+        """Opens a version that may serve.
+
+        Raises VersionError, or any error of an engine on bad files.
+        """
         card = self._store.card(head, version)
         key = (card.backbone.digest, card.input)
         backbone = self._backbones.get(key) or LoadedBackbone(
@@ -84,7 +87,7 @@ class Loader:
         return loaded
 
     def keep(self, heads: Iterable[LoadedHead]) -> None:
-        """Forgets the backbones of all others: who still computes with one holds it."""
+        """Forgets backbones that none of `heads` uses. Jobs that still need one hold a reference."""
         used = {head.backbone for head in heads}
         self._backbones = {key: one for key, one in self._backbones.items() if one in used}
 
@@ -133,10 +136,10 @@ def check_golden(head: LoadedHead, engine_lock: EngineLock) -> None:
 
 
 def batch_sizes(largest: int) -> list[int]:
-    """The sizes of a backbone's batches: powers of two below `largest`, and that.
+    """The batch sizes of a backbone: the powers of two below `largest`, and `largest`.
 
-    An image takes about as long in a batch of 4 as in one of 5, while each size costs a warm-up at
-    every start and memory for good.
+    A batch of 4 takes about as long for each image as one of 5, while each size costs a warm-up at every
+    start and memory for good.
     """
     return [*(2**power for power in range((largest - 1).bit_length())), largest]
 
@@ -148,7 +151,7 @@ def warm(
     dtype: type[np.generic],
     engine_lock: EngineLock,
 ) -> None:
-    """Calls a network once with every batch size it will meet: the first call of each is slow."""
+    """Calls a network once with every batch size, because the first call with each is slow."""
     for size in sizes:
         with engine_lock:
             network(np.zeros((size, *shape), dtype))

@@ -1,4 +1,4 @@
-"""Derives missing compiled files again. The work is the lab's; this only starts it."""
+"""Rebuilds missing compiled files in a child process that runs the lab's code."""
 
 import os
 import sys
@@ -24,10 +24,10 @@ def compile_in_child(
     limit_s: float = LIMIT_S,
     command: Sequence[str] = COMMAND,
 ) -> None:
-    """Derives the compiled files of a version in a process of its own, which may import TensorFlow.
+    """Compiles a version in a child process, which may import TensorFlow.
 
-    Raises VersionError with the last line that the process printed, or with the command to run where
-    TensorFlow is not installed; RebuildInterrupted where that may succeed another time.
+    Raises VersionError with the last line that the process printed, or with the command to run if
+    TensorFlow is not installed; RebuildInterrupted if another try may succeed.
     """
     if not has_tensorflow():
         by_hand = f"resnet-heads compile {head} --version {version} --engine {engine}"

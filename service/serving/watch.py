@@ -1,4 +1,4 @@
-"""The thread that loads heads, and goes on looking for what is new in their store."""
+"""The thread that loads the heads, and polls the store for new versions."""
 
 import logging
 import threading
@@ -14,11 +14,10 @@ STOP_S = 3.0
 
 
 class Watch:
-    """Looks at the store every `poll_s`, never again where that is 0, until `stopping` is set.
+    """Polls the store every `poll_s` seconds, or not at all if that is 0, until `stopping` is set.
 
-    What failed for want of memory or by an I/O error is tried again after RETRY_S at most, also where
-    `poll_s` is 0. `on_ready` gets the names of the heads whenever one can answer and none could before;
-    it is called in this thread.
+    Loads that failed for lack of memory or by an I/O error are retried after RETRY_S at most, even if
+    `poll_s` is 0. The thread calls `on_ready` with the heads' names when one serves and none did before.
     """
 
     def __init__(
@@ -40,11 +39,11 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="loading", daemon=True)
 
     def start(self) -> None:
-        """Begins to load."""
+        """Starts the thread, which begins to load."""
         self._thread.start()
 
     def join(self) -> None:
-        """Waits, once `stopping` is set, for the thread to leave the version it is opening."""
+        """Waits for the thread to finish the version that it is opening, once `stopping` is set."""
         self._thread.join(STOP_S)
         if self._thread.is_alive():
             log.warning("a version is still being opened; it is left at that")
@@ -55,7 +54,7 @@ class Watch:
             self._look(self._heads.refresh)
 
     def _pause_s(self) -> float | None:
-        """None: for ever."""
+        """Seconds until the next look; None for ever."""
         if self._heads.has_transient_failure():
             return min(self._poll_s or self._retry_s, self._retry_s)
         return self._poll_s or None
@@ -71,7 +70,7 @@ class Watch:
         self._tell()
 
     def _tell(self) -> None:
-        """Says whether heads serve, and why not, when that changes."""
+        """Calls `on_ready` when heads begin to serve, and logs why none serves; only on a change."""
         missing, before = self._heads.missing(()), self._missing
         self._missing = missing
         if missing == before:
@@ -85,7 +84,7 @@ class Watch:
             log.exception("heads are ready, and nobody could be told")
 
     def _complain(self, exc: Exception) -> None:
-        """Logs why the heads could not be loaded, or the store not looked at, when that changes."""
+        """Logs an error of loading or refreshing, unless it is the same as before."""
         error, before = repr(exc), self._error
         self._error = error
         if error == before or self._stopping.is_set():

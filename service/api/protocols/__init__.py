@@ -1,1 +1,1 @@
-"""Other servers' protocols, on the same classifier."""
+"""Protocols of other model servers, on the same classifier."""

@@ -1,4 +1,4 @@
-"""What a head takes and gives in the words of other servers' protocols, and numbers as pixels."""
+"""Describes a head's inputs and output as tensors, and converts JSON numbers to pixels."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,18 +25,18 @@ class Tensor:
 
 
 def inputs_of(head: LoadedHead) -> tuple[Tensor, Tensor]:
-    """The two inputs of a head: a request has one of them."""
+    """The two input tensors of a head; a request sends one of them."""
     spec = head.card.input
     return Tensor(PIXELS, "UINT8", (-1, spec.height, spec.width, 3)), Tensor(FILES, "BYTES", (-1,))
 
 
 def output_of(head: LoadedHead) -> Tensor:
-    """Its one output."""
+    """The one output tensor of a head."""
     return Tensor(PROBABILITIES, "FP32", (-1, len(head.card.labels)))
 
 
 def to_pixels(numbers: list[Any]) -> NDArray[np.uint8]:
-    """Numbers of JSON, nested or flat. Raises BadParameter unless all are whole and from 0 to 255."""
+    """Converts JSON numbers, nested or flat. Raises BadParameter for any but integers from 0 to 255."""
     try:
         # dtype=object: else each element is as large as the longest text among them.
         given = np.asarray(numbers, object)

@@ -1,4 +1,4 @@
-"""The head that a path names, and the version too where it has one, as other servers' paths do."""
+"""Routes of other servers' protocols, whose paths name a head and optionally its version."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -12,7 +12,7 @@ E = TypeVar("E", bound=Callable[..., Any])
 
 
 def with_and_without(add: Callable[..., Any], path: str, **described: Any) -> Callable[[E], E]:  # noqa: ANN401 (FastAPI's)
-    """Registers an endpoint under `path`, and once more with a version behind the head in it."""
+    """Registers an endpoint twice: under `path`, and with `/versions/{version}` after the head."""
 
     def register(endpoint: E) -> E:
         add(path, dependencies=[Depends(_serving)], **described)(endpoint)
@@ -25,13 +25,13 @@ def with_and_without(add: Callable[..., Any], path: str, **described: Any) -> Ca
 
 
 def refuse_nameless(router: APIRouter, *paths: str) -> None:
-    """Registers paths in which the name of the head is empty: no head has that name."""
+    """Registers paths whose head name is empty, so that they answer that there is no such head."""
     for path in paths:
         router.add_api_route(path, _nameless, methods=["GET", "POST"], include_in_schema=False)
 
 
 def head_of(request: Request) -> LoadedHead:
-    """What the path of such an endpoint names."""
+    """Returns the head that the path of the request names, in the version that it names."""
     head: LoadedHead = request.state.head
     return head
 

@@ -1,1 +1,1 @@
-"""What each route answers, one file a topic. How requests get here is the gate's and the body's."""
+"""The routes of the API, one file a topic. gate.py and body.py handle requests before them."""

@@ -1,4 +1,4 @@
-"""Server-Sent Events: what long work tells meanwhile, and how it ends."""
+"""Server-Sent Events: reports the progress and the result of long-running work."""
 
 import asyncio
 import logging
@@ -26,17 +26,17 @@ Work = Callable[[Callable[[T], None]], R]
 
 
 def are_wanted(request: Request) -> bool:
-    """Whether the client asks for events rather than for the answer alone."""
+    """Whether the Accept header asks for an event stream instead of one JSON answer."""
     return MEDIA_TYPE in request.headers.get("accept", "").lower()
 
 
 async def stream(
     request: Request, work: Work[T, R], name: str, quiet_s: float = QUIET_S
 ) -> EventSourceResponse:
-    """Each thing that blocking `work` tells is an event `progress`, and what it returns one `name`.
+    """Sends the progress reports of blocking `work` as events `progress`, its result as event `name`.
 
-    What it raises is an event `problem`, or raised here when it has told nothing before. A comment
-    is sent whenever it tells nothing for `quiet_s`.
+    An error of `work` becomes an event `problem`; before the first report it is raised here instead. A
+    comment keeps the connection alive when nothing was sent for `quiet_s`.
     """
     listening = Listening(work)
     first = await unless_gone(request, listening.hear())
@@ -46,7 +46,7 @@ async def stream(
 
 
 class Listening(Generic[T, R]):
-    """Blocking work in a thread, as the event loop sees it."""
+    """Runs blocking work in a thread, and passes its progress reports to the event loop."""
 
     def __init__(self, work: Work[T, R]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -55,11 +55,11 @@ class Listening(Generic[T, R]):
         self._work.add_done_callback(self._finish)
 
     async def hear(self) -> T | None:
-        """What it tells next; None when it has ended."""
+        """Awaits the next progress report; None means that the work has ended."""
         return await self._told.get()
 
     def end(self) -> R:
-        """What it has returned. Raises what it has raised."""
+        """Returns the result of the work, or raises its error."""
         return self._work.result()
 
     def _tell(self, told: T) -> None:
@@ -90,6 +90,6 @@ def _last(listening: Listening[T, R], name: str) -> bytes:
     except RequestError as exc:
         problem = problems.answer(exc)
     except Exception:
-        log.exception("it failed after its answer had begun")
+        log.exception("the work failed after its event stream had begun")
         problem = problems.unexpected()
     return format_sse_event(event="problem", data_str=bytes(problem.body).decode())

@@ -74,7 +74,7 @@ async def shift(call: InCall, query: Annotated[ShiftFields, Query()]) -> Respons
 
 
 def _index_of(label: str, labels: Sequence[str]) -> int:
-    """Labels may be numbers themselves: they come first."""
+    """Resolves a class by its label, else by its index. A label may itself be a number."""
     if label in labels:
         return labels.index(label)
     if re.fullmatch(r"[0-9]{1,9}", label) and int(label) < len(labels):

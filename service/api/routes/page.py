@@ -1,4 +1,4 @@
-"""GET /: the page to look at, and its static files. They come from memory; nothing else is reachable."""
+"""GET /: the web page and its static files, all from memory. No other file can be requested."""
 
 import gzip
 import hashlib
@@ -36,7 +36,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class StaticFile:
-    """`gzipped` is None where compression gains nothing."""
+    """A static file in memory; `gzipped` is None if compression does not make it smaller."""
 
     media_type: str
     content: bytes
@@ -51,7 +51,7 @@ class StaticFile:
         return cls(media_type, content, gzipped, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
     def answer(self, request: Request) -> Response:
-        """The file as the client takes it, or 304 where it has it already."""
+        """The file, compressed if the client accepts gzip, or 304 if its copy is current (ETag)."""
         headers = HEADERS | {"ETag": self.etag}
         if self.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
@@ -62,7 +62,7 @@ class StaticFile:
 
 
 def router() -> APIRouter:
-    """Routes of the page; its URLs are relative, so that it may lie under any prefix."""
+    """The routes of the page. Its URLs are relative, so that it works under any path prefix."""
     known = dict(_read())
     index = known.pop(INDEX)
     routes = APIRouter(include_in_schema=False)

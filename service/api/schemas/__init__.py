@@ -1,1 +1,1 @@
-"""What goes over the wire. No FastAPI here: the client imports it."""
+"""The schemas of requests and answers. They do not import FastAPI, because the client imports them."""

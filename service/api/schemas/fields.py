@@ -1,4 +1,4 @@
-"""What a request may say beside its images, in its query, its form or its JSON."""
+"""The parameters of requests, which may stand in the query, the form or the JSON body."""
 
 from typing import Annotated, Literal
 

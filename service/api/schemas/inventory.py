@@ -1,4 +1,4 @@
-"""What is told of the heads of the store, and of the service's own state."""
+"""The schemas of the heads in the store, and of the service's health and readiness."""
 
 from pydantic import BaseModel, Field
 
@@ -63,7 +63,7 @@ class Readiness(BaseModel):
 
 
 def head_info(name: str, status: HeadStatus, serving: dict[str, LoadedHead], engine: str) -> Head:
-    """A head of the store, among those that serve."""
+    """Describes one head of the store; `serving` holds all heads that serve, by name."""
     return Head(
         head=name,
         serving=_head_card(status.serving, serving, engine) if status.serving else None,

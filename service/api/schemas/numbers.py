@@ -1,4 +1,4 @@
-"""How many digits numbers have in JSON: those that mean something."""
+"""Rounds numbers in JSON answers to their significant digits."""
 
 from typing import Annotated
 
@@ -6,12 +6,12 @@ from pydantic import PlainSerializer
 
 
 def seven_digits(value: float) -> float:
-    """The nearest number of seven significant digits, about as many as a float32 has."""
+    """Rounds to seven significant digits, about the precision of a float32."""
     return float(f"{value:.7g}")
 
 
 def microseconds(ms: float) -> float:
-    """Milliseconds to three decimals."""
+    """Rounds milliseconds to three decimals."""
     return round(ms, 3)
 
 

@@ -1,4 +1,4 @@
-"""What goes over the wire, and how it is made from what the serving layer returns."""
+"""The schemas of answers, and how they are built from the classifier's results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,7 +40,7 @@ class Timing(BaseModel):
         )
 
     def header(self) -> str:
-        """As a Server-Timing header."""
+        """Formats it as a Server-Timing header."""
         return ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in self.model_dump().items())
 
 
@@ -179,7 +179,7 @@ def explained(done: Explanations, head: LoadedHead, engine: str, timing: Timing)
 def shifted(
     classified: Classified, ran: Sequence[Offset], offsets: Sequence[Offset], engine: str, timing: Timing
 ) -> Shifted:
-    """The answer of /shift on `offsets`, from one image that the classifier moved by all of `ran`."""
+    """The answer of /shift on `offsets`; the classifier moved one image by all of `ran`."""
     at = dict(zip(ran, classified.images, strict=True))
     heads = []
     for head in classified.heads:

@@ -1,4 +1,4 @@
-"""What executes compiled networks. One file an engine; what they have in common is two Protocols."""
+"""The engines that run compiled networks, one file each; Protocols describe what they share."""
 
 import importlib.util
 import logging
@@ -30,28 +30,28 @@ class Network(Protocol):
     """A compiled backbone (uint8 pixels -> features) or head (features -> probabilities)."""
 
     def __call__(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Outputs for a batch of any size, (n, ...) -> (n, ...).
+        """Returns the outputs of a batch of any size, (n, ...) -> (n, ...).
 
-        The array is valid until the next call, and calls must not overlap: one thread runs them all.
+        The array is valid until the next call. Calls must not overlap; one thread makes them all.
         """
 
 
 class BackboneNetwork(Network, Protocol):
-    """A compiled backbone, which heads share."""
+    """A compiled backbone, which several heads may share."""
 
     def another(self) -> Network:
-        """The same network for another thread: its calls may overlap with those of this one."""
+        """Returns a copy for another thread, whose calls may overlap with those of this one."""
 
 
 class HeadNetwork(Network, Protocol):
-    """A compiled head, which can be explained."""
+    """A compiled head, which can also return its logits and layers."""
 
     def logits(self) -> NDArray[np.float32]:
-        """What the last call applied softmax or sigmoid to, (n, units); valid as long as its answer."""
+        """The inputs of the softmax or sigmoid in the last call, (n, units); valid until the next."""
 
     @property
     def layers(self) -> Sequence[Layer]:
-        """From features to logits. Raises CannotExplain where they are not piecewise linear."""
+        """The layers from features to logits. Raises CannotExplain if one is not piecewise linear."""
 
 
 class Engine(Protocol):
@@ -59,13 +59,13 @@ class Engine(Protocol):
 
     @property
     def name(self) -> EngineName:
-        """The word that stands for it in cards, settings and answers."""
+        """The engine's name in cards, settings and answers."""
 
     def open(self, folder: Path) -> BackboneNetwork:
-        """The backbone whose compiled files lie in `folder`. Raises VersionError."""
+        """Opens the backbone whose compiled files are in `folder`. Raises VersionError."""
 
     def open_head(self, folder: Path) -> HeadNetwork:
-        """The head whose compiled files lie in `folder`. Raises VersionError."""
+        """Opens the head whose compiled files are in `folder`. Raises VersionError."""
 
 
 def open_engine(name: EngineName, threads: int) -> Engine:
@@ -82,24 +82,24 @@ def open_engine(name: EngineName, threads: int) -> Engine:
 def choose_engine(
     wanted: Literal["auto", "openvino", "keras"], stopping: threading.Event = child_process.NEVER
 ) -> EngineName:
-    """`auto` resolved: keras when TensorFlow is installed and sees a GPU, else openvino."""
+    """Resolves `auto`: keras when TensorFlow is installed and sees a GPU, else openvino."""
     if wanted != "auto":
         return wanted
     return "keras" if has_tensorflow() and _has_gpu(stopping) else "openvino"
 
 
 def has_tensorflow() -> bool:
-    """Whether this installation has TensorFlow, found without importing it."""
+    """Whether TensorFlow is installed, found without importing it."""
     return importlib.util.find_spec("tensorflow") is not None
 
 
 def _has_gpu(stopping: threading.Event) -> bool:
-    """Asks TensorFlow in a process of its own, and only where a driver has left its device file."""
+    """Asks TensorFlow in a child process, and only if a GPU driver's device file exists."""
     if not Path("/dev/nvidiactl").exists():
         return False
     command = [sys.executable, "-c", GPU_QUESTION]
     try:
         return child_process.run(command, GPU_LIMIT_S, stopping).status == 0
     except TimeoutError as exc:
-        log.warning("TensorFlow was asked for a GPU and did not answer: %s", exc)
+        log.warning("TensorFlow did not answer whether it sees a GPU: %s", exc)
         return False

@@ -1,4 +1,4 @@
-"""The reference runtime, and the one for GPUs. The only module outside lab/ that imports TensorFlow."""
+"""The reference engine, and the one for GPUs. The only module outside lab/ that imports TensorFlow."""
 
 import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
 
@@ -25,7 +25,7 @@ NETWORK = "network.keras"
 
 
 class KerasNetwork:
-    """One model as one TensorFlow function, traced once for every batch size."""
+    """A model as one TensorFlow function, traced once for every batch size."""
 
     def __init__(self, model: keras.Model) -> None:
         self._function = _traced(model, lambda batch: model(batch, training=False))
@@ -39,7 +39,7 @@ class KerasNetwork:
 
 
 class KerasHead:
-    """A head as one TensorFlow function, which gives its logits as well."""
+    """A head as one TensorFlow function, which also returns its logits."""
 
     def __init__(self, model: keras.Model) -> None:
         self._steps = steps_of(model)
@@ -79,7 +79,7 @@ class KerasEngine:
         return KerasNetwork(_load(folder))
 
     def open_head(self, folder: Path) -> KerasHead:
-        """The same, with what explains it."""
+        """Loads the same file, with the layers that explain the head's answers."""
         return KerasHead(_load(folder))
 
 

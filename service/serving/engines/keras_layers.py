@@ -14,7 +14,7 @@ SLOPES = {keras.activations.relu: 0.0, keras.activations.leaky_relu: 0.2}
 
 
 class Step(NamedTuple):
-    """One layer or operation of a chain; shapes are without the batch."""
+    """One layer or operation of a chain; shapes do not include the batch axis."""
 
     operation: Any
     input_shape: tuple[int, ...]
@@ -22,14 +22,14 @@ class Step(NamedTuple):
 
 
 def steps_of(model: keras.Model) -> tuple[Step, ...]:
-    """From the feature map to the last softmax or sigmoid, and that as well; empty without one."""
+    """The steps from the feature map to the last softmax or sigmoid, inclusive; empty without one."""
     steps = list(_chain(model))[::-1]
     endings = [at for at, step in enumerate(steps) if _applied(step.operation) in ENDINGS]
     return tuple(steps[: endings[-1] + 1]) if endings else ()
 
 
 def logits_of(steps: Sequence[Step], batch: Any) -> Any:
-    """What the last softmax or sigmoid is applied to."""
+    """Computes the inputs of the last softmax or sigmoid."""
     if not steps:
         return batch  # Nobody reads this: layers_of refuses such a head.
     *before, last = steps
@@ -42,7 +42,7 @@ def logits_of(steps: Sequence[Step], batch: Any) -> Any:
 
 
 def layers_of(steps: Sequence[Step]) -> tuple[Layer, ...]:
-    """From the feature map to the logits. Raises CannotExplain for what is not piecewise linear."""
+    """The layers from feature map to logits. Raises CannotExplain if one is not piecewise linear."""
     if not steps:
         raise CannotExplain("it ends in neither softmax nor sigmoid.")
     *before, last = steps
@@ -51,7 +51,7 @@ def layers_of(steps: Sequence[Step]) -> tuple[Layer, ...]:
 
 
 def _chain(model: Any) -> Iterator[Step]:
-    """From the output to the input, through nested models."""
+    """Yields the steps from the output back to the input, through nested models."""
     tensor = model.outputs[0]
     while not isinstance(operation := tensor._keras_history.operation, keras.layers.InputLayer):
         source = operation._inbound_nodes[tensor._keras_history.node_index].input_tensors[0]
@@ -63,7 +63,7 @@ def _chain(model: Any) -> Iterator[Step]:
 
 
 def _applied(operation: Any) -> str:
-    """The name of what an operation applies last: its activation, or itself."""
+    """The name of the function that an operation applies last: its activation, or its own name."""
     applied = getattr(operation, "activation", None) or operation
     return str(getattr(applied, "__name__", type(applied).__name__)).lower()
 
@@ -87,7 +87,7 @@ def _dense(step: Step) -> Sequence[Layer]:
 
 
 def _activated(step: Step) -> Sequence[Layer]:
-    """What a layer applies last: a function of Keras, or another layer."""
+    """The layers for a layer's activation, which is a function of Keras or another layer."""
     activation = step.operation.activation
     if isinstance(activation, keras.Layer):
         return _read(step._replace(operation=activation))
@@ -140,7 +140,7 @@ def _windowed(is_average: bool) -> Callable[[Step], Sequence[Layer]]:
 
 
 def _windows(padding: str, size: int, side: int, stride: int, outputs: int) -> tuple[slice, ...]:
-    """TensorFlow's `same` puts the odd row of padding after the map."""
+    """The windows along one axis. TensorFlow's `same` pads an odd row after the map, not before."""
     missing = max((outputs - 1) * stride + side - size, 0) if padding == "same" else 0
     return windows(size, side, stride, outputs, missing // 2)
 

@@ -1,4 +1,4 @@
-"""The CPU runtime. Needs no TensorFlow."""
+"""The engine for CPUs. It does not need TensorFlow."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -36,7 +36,7 @@ class OpenVinoNetwork:
 
 
 class OpenVinoHead(OpenVinoNetwork):
-    """A head, its logits a second output. Its graph stays: it maps a file that is mapped anyway."""
+    """A head whose second output is its logits. Its graph is kept: the file is memory-mapped anyway."""
 
     def __init__(self, compiled: ov.CompiledModel, graph: ov.Model) -> None:
         super().__init__(compiled)
@@ -73,7 +73,7 @@ class OpenVinoEngine:
             raise _refused(exc) from exc
 
     def open_head(self, folder: Path) -> OpenVinoHead:
-        """The same, with what explains it."""
+        """Reads and compiles the same file, with logits as a second output."""
         try:
             graph = self._core.read_model(folder / NETWORK)
             if (logits := logits_of(graph)) is not None:
@@ -83,7 +83,7 @@ class OpenVinoEngine:
             raise _refused(exc) from exc
 
     def compile(self, graph: ov.Model) -> OpenVinoNetwork:
-        """The network of a graph in memory."""
+        """Compiles a graph in memory."""
         return OpenVinoNetwork(self._compiled(graph))
 
     def _compiled(self, graph: ov.Model) -> ov.CompiledModel:

@@ -25,13 +25,13 @@ ONE = np.ones(1, np.float32)
 
 
 def logits_of(graph: ov.Model) -> ov.Output | None:
-    """The output that the last softmax or sigmoid is applied to; None where there is none."""
+    """The input of the last softmax or sigmoid; None without one."""
     endings = [node for node in graph.get_ordered_ops() if node.get_type_name() in ENDINGS]
     return endings[-1].input_value(0) if endings else None
 
 
 def layers_of(logits: ov.Output | None) -> tuple[Layer, ...]:
-    """From the feature map to this output. Raises CannotExplain for what is not piecewise linear."""
+    """The layers from feature map to `logits`. Raises CannotExplain if one is not piecewise linear."""
     if logits is None:
         raise CannotExplain("it ends in neither softmax nor sigmoid.")
     layers: list[Layer] = []
@@ -45,7 +45,7 @@ def layers_of(logits: ov.Output | None) -> tuple[Layer, ...]:
 
 
 def _chain(node: ov.Node) -> Iterator[ov.Node]:
-    """From `node` back to the parameter, along the one input that is not a constant."""
+    """Yields the nodes from `node` back to the parameter, along the one input that is not a constant."""
     while node.get_type_name() != "Parameter":
         yield node
         sources = [port.get_source_output().get_node() for port in node.inputs()]
@@ -56,7 +56,7 @@ def _chain(node: ov.Node) -> Iterator[ov.Node]:
 
 
 def _append(layers: list[Layer], layer: Layer) -> None:
-    """A bias after a dense layer becomes its own, so that what is between need not be computed."""
+    """Appends a layer; merges a bias into the dense layer before it, which saves computing a value."""
     last = layers[-1] if layers else None
     if (
         isinstance(last, Dense)
@@ -150,12 +150,12 @@ def _nothing(_: ov.Node) -> Sequence[Layer]:
 
 
 def _shape(port: ov.Output) -> tuple[int, ...]:
-    """Without the batch."""
+    """The shape of a port without the batch axis."""
     return tuple(dimension.get_length() for dimension in list(port.get_partial_shape())[1:])
 
 
 def _elementwise(node: ov.Node) -> Array:
-    """The constant operand, without an axis for the batch."""
+    """The constant operand of an elementwise node, without the batch axis."""
     at = next(at for at in (0, 1) if node.input_value(at).get_node().get_type_name() == "Constant")
     constant = _constant(node, at)
     return constant[0] if constant.ndim == len(node.output(0).get_partial_shape()) else constant

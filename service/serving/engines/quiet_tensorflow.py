@@ -1,7 +1,7 @@
-"""Import this before TensorFlow or Keras: it imports them without the notes of a normal start.
+"""Import this before TensorFlow or Keras: it imports them and hides their start-up messages.
 
-TensorFlow prints some notes before its log level is in force. Those, and nothing else, are left
-out; what else it prints reaches stderr.
+TensorFlow prints some messages before its log level takes effect. Only those are hidden; all other
+output reaches stderr.
 """
 
 import os

@@ -1,1 +1,1 @@
-"""What made an answer: evidence at each position, and what moving the picture does."""
+"""Explains answers: the evidence at each position, and the effect of moving the picture."""

@@ -1,11 +1,11 @@
-"""What each position of the feature map adds to the logit of a class.
+"""The evidence map: how much each position of the feature map adds to the logit of a class.
 
-A head of dense layers, ReLU and pooling is piecewise linear: at a given map f its logit is exactly
-sum over positions and channels of w(i,j,c) f(i,j,c), and a constant that biases alone make up. Summed
-over channels this is the evidence map. For one dense layer after global average pooling it is the
-class activation map of Zhou et al. 2016 (arXiv:1512.04150), divided by the number of positions. That
-a Flatten head has one as well, with weights of its own at each position, goes beyond that paper; for
-ReLU layers it is gradient times input, with the biases' part as in FullGrad (Srinivas and Fleuret
+A head of dense layers, ReLU and pooling is piecewise linear: at a given map f its logit is exactly the
+sum over positions and channels of w(i,j,c) f(i,j,c), plus a constant that only biases contribute to.
+Summed over channels this is the evidence map. For one dense layer after global average pooling it is the
+class activation map of Zhou et al. 2016 (arXiv:1512.04150), divided by the number of positions. A
+Flatten head has such a map too, with separate weights at each position, which goes beyond that paper;
+for ReLU layers it is gradient times input, with the biases' part as in FullGrad (Srinivas and Fleuret
 2019, arXiv:1905.00780).
 """
 
@@ -26,7 +26,7 @@ TOLERANCE = 1e-4  # The largest error of the sum; relative where the logit is la
 
 @dataclass(frozen=True)
 class Evidence:
-    """For the class `index`: `grid` (height, width) and `constant` sum to the engine's `logit`."""
+    """The evidence for class `index`: `grid` (height, width) and `constant` sum to `logit`."""
 
     index: int
     grid: NDArray[np.float64]
@@ -37,8 +37,8 @@ class Evidence:
 def evidence_of(layers: Sequence[Layer], trace: Trace, output: Output, index: int) -> Evidence:
     """The evidence for the class `index` in one image.
 
-    Where one sigmoid tells two classes apart, the logit of the first is minus that of the second. Raises
-    CannotExplain when the map does not add up.
+    If one sigmoid decides between two classes, the logit of the first is minus that of the second.
+    Raises CannotExplain if grid and constant do not sum to the engine's logit.
     """
     unit, sign = (0, 2 * index - 1) if output.to_probabilities == "complement" else (index, 1)
     weights = np.zeros(trace.logits.shape, np.float32)

@@ -1,6 +1,6 @@
 """The layers of a head in numpy, each linear or piecewise linear, for one image at a time.
 
-Each tells what it makes of its input, and how a weight on its outputs weighs its inputs there.
+Each layer computes its output, and propagates weights on its outputs back to its inputs.
 """
 
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ Array = NDArray[np.float32]
 
 
 class Layer(Protocol):
-    """At every input x there are a matrix A and a b, made of biases, with forward(x) = A x + b."""
+    """At every input x, forward(x) = A x + b with a matrix A and a b that is made of biases."""
 
     def forward(self, x: Array) -> Array:
-        """A x + b."""
+        """Computes A x + b."""
 
     def pull(self, weights: Array, x: Array, /) -> Array:
-        """The weights of the inputs: those of the outputs times A at `x`."""
+        """Propagates weights on the outputs back to the inputs: weights times A at `x`."""
 
     def constant(self, weights: Array, /) -> float:
-        """The outputs' weights times b."""
+        """The product of the outputs' weights and b."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """Over the last axis: `kernel` (outputs, inputs), `bias` (outputs,)."""
+    """A dense layer over the last axis: `kernel` (outputs, inputs), `bias` (outputs,)."""
 
     kernel: Array
     bias: Array
@@ -49,7 +49,7 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """x * scale + shift, elementwise; both broadcast to the shape of x."""
+    """Computes x * scale + shift elementwise; both broadcast to the shape of x."""
 
     scale: Array
     shift: Array
@@ -66,7 +66,7 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Rectified:
-    """x where it is positive, else slope * x: ReLU with slope 0, and its leaky kin."""
+    """Computes x where it is positive, else slope * x: ReLU with slope 0, else leaky ReLU."""
 
     slope: Array
 
@@ -82,7 +82,7 @@ class Rectified:
 
 @dataclass(frozen=True)
 class Transposed:
-    """Axes in another order."""
+    """Permutes the axes."""
 
     axes: tuple[int, ...]
 
@@ -98,7 +98,7 @@ class Transposed:
 
 @dataclass(frozen=True)
 class Reshaped:
-    """The same numbers in another shape."""
+    """Changes the shape."""
 
     shape: tuple[int, ...]
 
@@ -114,9 +114,9 @@ class Reshaped:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The mean or the maximum of each window, over the two axes that follow `first_axis`, inclusive.
+    """Takes the mean or the maximum of each window over axes `first_axis` and `first_axis` + 1.
 
-    The windows are the products of `rows` and `columns`; what pads the map is not in them.
+    The windows are the products of `rows` and `columns`, and do not include padding.
     """
 
     is_average: bool
@@ -153,13 +153,13 @@ class Pooled:
 
 
 def windows(size: int, side: int, stride: int, outputs: int, padded: int = 0) -> tuple[slice, ...]:
-    """The windows along one axis of `size`, `padded` before it; clipped to what there is."""
+    """The windows along an axis of `size` with `padded` cells before it, clipped to the axis."""
     starts = (number * stride - padded for number in range(outputs))
     return tuple(slice(max(start, 0), min(start + side, size)) for start in starts)
 
 
 def is_first_max(window: Array) -> Array:
-    """1 at the first maximum of each channel of (rows, columns, channels), else 0."""
+    """1 at the first maximum of each channel, else 0, for a window (rows, columns, channels)."""
     flat = window.reshape(-1, window.shape[-1])
     chosen: Array = np.equal(np.arange(len(flat))[:, np.newaxis], flat.argmax(axis=0)).astype(np.float32)
     return chosen.reshape(window.shape)

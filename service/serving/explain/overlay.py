@@ -1,4 +1,4 @@
-"""An evidence map drawn over the picture as the head sees it."""
+"""Draws an evidence map over the picture in the head's input size."""
 
 import io
 import json
@@ -23,9 +23,10 @@ LEGEND_HEIGHT = 3 * MARGIN + BAR_HEIGHT + 2 * TEXT_SIZE
 
 
 def draw(pixels: NDArray[np.uint8], evidence: Evidence, title: str) -> bytes:
-    """A PNG: `pixels` (height, width, 3) under the map's cells, and a legend with `title` below.
+    """Returns a PNG: `pixels` (height, width, 3) under the map's cells, with a legend below.
 
-    Blue cells speak against the class and red ones for it, on a scale that is symmetric about zero.
+    Blue cells are evidence against the class and red ones for it, on a scale that is symmetric about
+    zero.
     """
     zoom = max(1, -(-MIN_SIDE // pixels.shape[1]))
     size = zoom * pixels.shape[1], zoom * pixels.shape[0]
@@ -40,7 +41,7 @@ def draw(pixels: NDArray[np.uint8], evidence: Evidence, title: str) -> bytes:
 
 
 def colours(grid: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """(height, width) to (height, width, 3); zero is the middle of the scale, nearly white."""
+    """Maps (height, width) to RGB (height, width, 3); zero is the middle of the scale, nearly white."""
     largest = np.abs(grid).max() or 1.0
     cells: NDArray[np.uint8] = COLOURS[np.rint(MIDDLE * (1 + grid / largest)).astype(int)]
     return cells
@@ -63,7 +64,7 @@ def _legend(image: Image.Image, top: int, largest: float, title: str) -> None:
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, its end left out where there is no room for it."""
+    """The text, truncated if it is wider than `width` pixels."""
     text = text[:MAX_TITLE]
     shown = len(text)
     while font.getlength(text[:shown] + "..." * (shown < len(text))) > width:

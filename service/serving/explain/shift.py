@@ -1,4 +1,4 @@
-"""The picture moved by a few pixels: what its position means to a head."""
+"""Moves the picture by a few pixels, to measure how much a head's answer depends on position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ GRID: tuple[Offset, ...] = tuple((right, down) for down in STEPS for right in ST
 
 @dataclass(frozen=True)
 class Stability:
-    """How the answers to the moved pictures differ from that to the picture in its place.
+    """How the answers to the moved pictures differ from the answer to the unmoved picture.
 
-    `kept` are the probabilities (offsets,) of the class that was likeliest there; drifts are absolute
-    differences of it.
+    `kept` (offsets,) are the probabilities of the class that is likeliest in the unmoved picture; drifts
+    are absolute differences of that probability.
     """
 
     stability: float
@@ -28,7 +28,7 @@ class Stability:
 
 
 def moved(picture: NDArray[np.uint8], offset: Offset) -> NDArray[np.uint8]:
-    """(height, width, 3) moved right and down by so many pixels, its edges repeated."""
+    """Moves a picture (height, width, 3) right and down by `offset` pixels, and repeats its edges."""
     if offset == IN_PLACE:
         return picture
     (height, width, _), (right, down) = picture.shape, offset
@@ -38,7 +38,7 @@ def moved(picture: NDArray[np.uint8], offset: Offset) -> NDArray[np.uint8]:
 
 
 def stability_of(in_place: NDArray[np.float32], answers: Sequence[NDArray[np.float32]]) -> Stability:
-    """Of probabilities (classes,): those of the picture in its place, and of it moved, an array each."""
+    """Compares the probabilities (classes,) of the unmoved picture with those of each moved one."""
     top = int(in_place.argmax())
     kept = np.array([answer[top] for answer in answers])
     drift = np.abs(kept - in_place[top])

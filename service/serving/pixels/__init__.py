@@ -1,1 +1,1 @@
-"""From the bytes of a picture to pixels as a head takes them. Training uses it too."""
+"""Decodes and resizes pictures to a head's input. Training uses it too."""

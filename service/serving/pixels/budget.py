@@ -1,4 +1,4 @@
-"""How many pixels the images of one request may have together: few bytes must not mean much work."""
+"""Bounds the pixels of one request's images together, against small files that decode to many pixels."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ MAX_LARGEST = 4
 
 
 class PixelBudget:
-    """What is left of it; its methods may be called from several threads."""
+    """The pixels that one request may still decode. Thread-safe."""
 
     def __init__(self, images: Sequence[object], max_image_pixels: int) -> None:
         # Other pictures are pixels already.
@@ -22,7 +22,7 @@ class PixelBudget:
         self._pixels = [0] * len(images)
 
     def spend(self, index: int, pixels: int) -> None:
-        """Counts an image, once however often it is decoded. Raises ImageTooLarge beyond the budget."""
+        """Counts the pixels of an image, only once if it is decoded again. Raises ImageTooLarge."""
         self._pixels[index] = pixels
         together = sum(self._pixels)
         if together > self._limit:

@@ -1,4 +1,4 @@
-"""Image bytes to the pixels a head was trained on. Nothing else decodes images; resize.py resizes."""
+"""Decodes image bytes to a head's input pixels. No other module decodes images; resize.py resizes."""
 
 import io
 import logging
@@ -33,7 +33,7 @@ MAX_JPEG_PASSES = 10
 
 
 class StillGif(GifImageFile):
-    """A first frame. While opening, Pillow fills the area to clear before the second one: up to 4 GB."""
+    """Reads the first frame only: for a second one Pillow would allocate up to 4 GB on opening."""
 
     @property
     def disposal_method(self) -> int:
@@ -70,7 +70,7 @@ Spend = Callable[[int], None]
 def pixels_of(
     picture: bytes | NDArray[np.uint8], spec: Input, max_pixels: int, spend: Spend
 ) -> NDArray[np.uint8]:
-    """Those of a file, or those given. Raises NotAnImage for another shape, and what `decode` does."""
+    """Decodes a file, or checks given pixels. Raises NotAnImage for a wrong shape, or as `decode`."""
     if isinstance(picture, bytes):
         return decode(picture, spec, max_pixels, spend)
     if picture.shape != (shape := (spec.height, spec.width, 3)):
@@ -81,14 +81,14 @@ def pixels_of(
 def decode(
     data: bytes, spec: Input, max_pixels: int, spend: Spend = lambda _: None
 ) -> NDArray[np.uint8]:
-    """The first frame of `data` as uint8 RGB, C-contiguous, of shape (spec.height, spec.width, 3).
+    """Decodes the first frame of `data` to uint8 RGB, C-contiguous, (spec.height, spec.width, 3).
 
-    Colours become RGB as in Keras' own loader (Pillow's `convert`): grey is repeated; CMYK, YCbCr, LAB
-    and palettes are converted; alpha and transparency are dropped, not blended; 1 bit becomes 0 or 255.
-    Unlike there, 16-bit grey keeps its high byte instead of clipping at 255, EXIF orientation is applied
-    (an unreadable EXIF block is ignored), and pixels without an agreed white (signed, 32-bit, floating)
-    are refused. `spend` is told the number of pixels before they are decoded, and may raise. Raises
-    ImageTooLarge when the header tells of more than `max_pixels`, else NotAnImage.
+    Colours are converted to RGB as in Keras' own loader (Pillow's `convert`): grey is repeated; CMYK,
+    YCbCr, LAB and palettes are converted; alpha and transparency are dropped, not blended; 1 bit becomes
+    0 or 255. Unlike there, 16-bit grey keeps its high byte instead of clipping at 255, EXIF orientation
+    is applied (an unreadable EXIF block is ignored), and pixels without a defined white level (signed,
+    32-bit, floating) are refused. `spend` is called with the number of pixels before they are decoded,
+    and may raise. Raises ImageTooLarge if the header declares more than `max_pixels`, else NotAnImage.
     """
     try:
         image = read_image(data, spec, max_pixels, spend)
@@ -111,7 +111,7 @@ def read_image(data: bytes, spec: Input, max_pixels: int, spend: Spend) -> Image
 
 
 def open_image(data: bytes, max_pixels: int) -> ImageFile:
-    """Read the header, and refuse what would take too much memory or time to decode."""
+    """Reads the header, and refuses images that would take too much memory or time to decode."""
     plugin = find_plugin(data)
     if plugin is WebPImageFile and data[12:16] == b"VP8X":  # Pillow allocates this canvas while opening
         width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
@@ -144,9 +144,9 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def is_tiled(data: bytes) -> bool:
-    """Whether the first TIFF directory has tiles, of up to 2 GB each even where the image is 1 x 1.
+    """Whether the first TIFF directory has tiles, which may need 2 GB each even in a 1 x 1 image.
 
-    Read from the bytes, because libtiff heeds tags that Pillow's own parser skips.
+    It parses the bytes itself, because libtiff obeys tags that Pillow's parser skips.
     """
     order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
     start = int.from_bytes(data[4:8], order)
@@ -156,7 +156,7 @@ def is_tiled(data: bytes) -> bool:
 
 
 def needed_size(image: ImageFile, spec: Input) -> tuple[int, int]:
-    """The least width and height, as stored in the file, from which the resize need not enlarge."""
+    """The least width and height, in the file's orientation, that the resize need not enlarge."""
     size = spec.width, spec.height
     is_turned = orientation(image) in (5, 6, 7, 8)
     if spec.resize == "center_crop":
@@ -165,7 +165,7 @@ def needed_size(image: ImageFile, spec: Input) -> tuple[int, int]:
 
 
 def orientation(image: ImageFile) -> object:
-    """The EXIF tag, which may hold anything."""
+    """The value of the EXIF orientation tag, which may be of any type."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:

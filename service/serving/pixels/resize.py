@@ -1,4 +1,4 @@
-"""The ways a picture is brought to a head's input size; each is what some training loader does."""
+"""Resizes a picture to a head's input size; each function reproduces one training loader."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def load_img(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def image_dataset(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
-    """As tf.image.resize does it, rounded. (Pillow's transform truncates: half a level too dark.)"""
+    """Resizes as tf.image.resize, rounded. (Pillow's transform truncates: half a level too dark.)"""
     pixels = np.asarray(image)
     left, right, x = neighbours(image.width, width)
     upper, lower, y = neighbours(image.height, height)
@@ -32,7 +32,7 @@ def image_dataset(image: Image.Image, width: int, height: int) -> NDArray[np.uin
 
 
 def neighbours(size: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """For each of `count` new pixels the two of `size` it lies between, and how far from the first."""
+    """The two old pixels around each of `count` new ones, and the distance from the first."""
     at = (np.arange(count, dtype=np.float32) + 0.5) * np.float32(size / count) - 0.5
     before = np.floor(at)
     index = before.astype(np.intp)
@@ -46,7 +46,7 @@ def between(start: NDArray[Any], end: NDArray[Any], weight: NDArray[np.float32])
 
 
 def center_crop(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
-    """The centre of the picture at its `covering_size`."""
+    """Resizes to `covering_size` and crops the centre."""
     wide, high = covering_size(image.size, (width, height))
     x, y = image.width / wide, image.height / high
     left, top = (wide - width) // 2 * x, (high - height) // 2 * y
@@ -56,7 +56,7 @@ def center_crop(image: Image.Image, width: int, height: int) -> NDArray[np.uint8
 
 
 def covering_size(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
-    """The least size, of the same aspect as `size`, that covers 256/224 of `target` both ways."""
+    """The least size with the aspect ratio of `size` that covers 256/224 of `target` in both axes."""
     (width, height), (wide, high) = size, (round(side * 256 / 224) for side in target)
     if width * high >= height * wide:
         return width * high // height, high

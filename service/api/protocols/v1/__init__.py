@@ -1,1 +1,1 @@
-"""TensorFlow Serving's REST API, so that a URL is all its users need to change. A model is a head."""
+"""TensorFlow Serving's REST API: its clients only change the URL. A model is a head."""

@@ -1,4 +1,4 @@
-"""The JSON of TensorFlow Serving's REST API: what is read and what is written."""
+"""The JSON messages of TensorFlow Serving's REST API."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -28,7 +28,7 @@ class PredictRequest(BaseModel):
     inputs: list[Any] | dict[str, Any] | None = Field(None, description="answered by `outputs`")
 
     def pictures(self, max_images: int) -> list[Picture]:
-        """In order. Raises NoImages, TooManyImages, BadParameter, or NotAnImage."""
+        """Returns the images in order. Raises NoImages, TooManyImages, BadParameter, or NotAnImage."""
         if (self.instances is None) == (self.inputs is None):
             raise BadParameter("either instances or inputs is needed.")
         rows = _unnamed(self.inputs) if self.instances is None else [*map(_unnamed, self.instances)]
@@ -71,7 +71,7 @@ class ModelStatus(BaseModel):
 
 
 def _unnamed(value: Any) -> Any:  # noqa: ANN401 (any JSON)
-    """What stands in an object that names the input, and anything else as it is."""
+    """Unwraps an object whose only key is the name of an input; returns other values unchanged."""
     match value:
         case {"pixels": inner} | {"image_bytes": inner} if len(value) == 1:
             return inner
@@ -88,13 +88,13 @@ def _picture(index: int, value: Any) -> Picture:  # noqa: ANN401 (any JSON)
 
 
 def prediction_rows(rows: Sequence[NDArray[np.float32]], is_column: bool) -> Predictions | Outputs:
-    """The probabilities of each image, in the form of the request."""
+    """Builds the answer in the request's format: `outputs` for a column, else `predictions`."""
     numbers = [row.tolist() for row in rows]
     return Outputs(outputs=numbers) if is_column else Predictions(predictions=numbers)
 
 
 def model_status(status: HeadStatus) -> ModelStatus:
-    """What is told of a head's versions."""
+    """The status message of a head's versions."""
     told = {
         number: ("END", "FAILED_PRECONDITION", fit_to_tell(why))
         for number, why in status.failures.items()
@@ -108,7 +108,7 @@ def model_status(status: HeadStatus) -> ModelStatus:
 
 
 def metadata(head: LoadedHead) -> dict[str, Any]:
-    """The signature of a head, in the JSON of its protocol buffer."""
+    """The signature of a head, in the JSON form of TensorFlow Serving's protocol buffer."""
     signature = {
         "inputs": {tensor.name: _tensor(tensor) for tensor in inputs_of(head)},
         "outputs": {(output := output_of(head)).name: _tensor(output)},

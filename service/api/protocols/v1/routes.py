@@ -45,7 +45,7 @@ async def v1_predict(call: InCall) -> Response:
 @router.get("/v1/models/{head}:predict", include_in_schema=False)
 @router.get("/v1/models/{head}/versions/{version}:predict", include_in_schema=False)
 async def v1_predict_by_get() -> None:
-    """Else these paths would ask for the status of what has such a name."""
+    """Refuses GET here, where the path would otherwise match the status of a model of such a name."""
     raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
 
 
@@ -76,7 +76,7 @@ async def v1_status_of_version(
 
 
 def _read(body: bytes, max_images: int) -> tuple[bool, list[Picture]]:
-    """Whether they come as a column, and the pictures."""
+    """Parses the body. Returns whether the images came as a column (`inputs`), and the pictures."""
     request = validated(messages.PredictRequest, body)
     return request.instances is None, request.pictures(max_images)
 

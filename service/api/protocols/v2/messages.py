@@ -1,4 +1,4 @@
-"""The JSON of Open Inference Protocol v2: what is read and what is written."""
+"""The JSON messages of Open Inference Protocol v2."""
 
 from typing import Annotated, Any, Literal
 
@@ -112,7 +112,7 @@ class Model(BaseModel):
 
 
 def model(head: LoadedHead, loaded: list[int], engine: str) -> Model:
-    """The metadata of a head, of which these versions are loaded."""
+    """The metadata of a head; `loaded` are its loaded versions."""
     return Model(
         name=head.card.head,
         versions=[str(version) for version in sorted(loaded, reverse=True)],

@@ -1,7 +1,7 @@
-"""Bodies of /infer: JSON, and tensors in binary behind it. Pure functions of bytes.
+"""Encodes and decodes bodies of /infer: JSON, followed by binary tensors. Pure functions of bytes.
 
-A tensor's bytes are row by row, without padding, little-endian; each file or text among them follows its
-own length in four bytes.
+A tensor's bytes are in row-major order, without padding, little-endian. In BYTES tensors a four-byte
+length precedes each element.
 """
 
 import math
@@ -32,9 +32,10 @@ RAW = InferenceRequest(inputs=[InputTensor(name=FILES, shape=[1], datatype="BYTE
 def read_request(
     body: bytes, json_size: int | None, head: LoadedHead, max_images: int
 ) -> tuple[InferenceRequest, list[Picture]]:
-    """The request and its pictures. All of the body is JSON without a `json_size`, and one file with 0.
+    """Parses the request and its pictures.
 
-    Raises BadParameter, NoImages, TooManyImages, or NotAnImage for what is not base64.
+    Without `json_size` the whole body is JSON; with 0 it is one image file. Raises BadParameter,
+    NoImages, TooManyImages, or NotAnImage for invalid base64.
     """
     if not body:
         raise NoImages
@@ -57,7 +58,7 @@ def read_request(
 def write_response(
     request: InferenceRequest, head: LoadedHead, probabilities: Sequence[NDArray[np.float32]]
 ) -> tuple[bytes, bytes]:
-    """The JSON of the answer, and what comes in binary behind it."""
+    """Returns the JSON of the answer, and the binary tensor data that follows it."""
     wanted = request.outputs[0].parameters if request.outputs else OutputParameters()
     is_binary = wanted.binary_data
     if is_binary is None:
@@ -83,7 +84,7 @@ def write_response(
 
 
 def _check_declared(given: InputTensor, head: LoadedHead) -> None:
-    """The first dimension, of images, is free."""
+    """Checks the declared shape against the head's; the batch size is free."""
     [declared] = (tensor for tensor in inputs_of(head) if tensor.name == given.name)
     is_alike = len(given.shape) == len(declared.shape) and tuple(given.shape[1:]) == declared.shape[1:]
     if given.datatype != declared.datatype or not is_alike:
@@ -94,7 +95,7 @@ def _check_declared(given: InputTensor, head: LoadedHead) -> None:
 
 
 def _binary(given: InputTensor, behind: memoryview) -> memoryview | None:
-    """The bytes of the input; None where its data is in the JSON."""
+    """The binary data of the input tensor; None if its data is in the JSON."""
     size = given.parameters.binary_data_size
     if (size is None) == (given.data is None):
         raise BadParameter(f"{given.name}: it needs data, or binary_data_size and not both.")
@@ -137,5 +138,5 @@ def _elements(binary: memoryview, count: int) -> list[Picture]:
 
 
 def _classes(row: NDArray[np.float32], head: LoadedHead, count: int) -> list[str]:
-    """As `value:index:label`, likeliest first."""
+    """The likeliest classes as texts `value:index:label`, in descending order of probability."""
     return [f"{row[index]!s}:{index}:{head.card.labels[index]}" for index in rank(row, count)]
