@@ -1,4 +1,4 @@
-"""Scores of predictions, and what two heads' scores say of each other."""
+"""Scores of predictions, and statistical comparisons of two heads."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ Probabilities = NDArray[np.float32]
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Mean and 95 % interval by Student's t, which a few seeds need; one value has no interval."""
+    """Mean and 95 % interval by Student's t, for a few seeds; one value has no interval."""
     mean = float(np.mean(values))
     if len(values) < 2:  # noqa: PLR2004 (no spread)
         return Interval(mean=mean, low=None, high=None)
@@ -26,12 +26,12 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def accuracy(truth: Classes, probabilities: Probabilities) -> float:
-    """The share of pictures whose likeliest class is theirs."""
+    """The share of pictures whose likeliest class is the true one."""
     return float(np.mean(probabilities.argmax(axis=1) == truth))
 
 
 def top(k: int, truth: Classes, probabilities: Probabilities) -> float:
-    """The share of pictures whose class is among the `k` likeliest."""
+    """The share of pictures whose true class is among the `k` likeliest."""
     likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return float(np.mean((likeliest == truth[:, np.newaxis]).any(axis=1)))
 
@@ -49,7 +49,7 @@ def log_loss(truth: Classes, probabilities: Probabilities) -> float:
 
 
 def confusion(truth: Classes, predicted: Classes, classes: int) -> tuple[tuple[int, ...], ...]:
-    """How often each class (rows) was taken for each (columns)."""
+    """How often each true class (rows) was predicted as each class (columns)."""
     matrix = metrics.confusion_matrix(truth, predicted, labels=range(classes))
     return tuple(tuple(map(int, row)) for row in matrix)
 
@@ -70,9 +70,9 @@ def calibration_error(truth: Classes, probabilities: Probabilities) -> float:
 
 
 def mcnemar(ones_right: NDArray[np.bool_], others_right: NDArray[np.bool_]) -> float:
-    """Exact two-sided p that two heads are right equally often, from the pictures only one has right.
+    """The exact two-sided p-value of McNemar's test that two heads are right equally often.
 
-    McNemar's test as a binomial test of the discordant pairs; 1 where there is none.
+    It is a binomial test on the pictures that only one of them gets right; 1 if there are none.
     """
     only_one = int(np.sum(ones_right & ~others_right))
     only_other = int(np.sum(others_right & ~ones_right))
@@ -82,5 +82,5 @@ def mcnemar(ones_right: NDArray[np.bool_], others_right: NDArray[np.bool_]) -> f
 
 
 def paired(ones: Sequence[float], others: Sequence[float]) -> Interval:
-    """The mean difference of values that belong together, such as accuracies by seed."""
+    """Mean and interval of the differences of paired values, such as accuracies by seed."""
     return interval([one - other for one, other in zip(ones, others, strict=True)])

@@ -17,9 +17,9 @@ ONLY_COST = "the same function as gap with untied weights: it answers alike and 
 
 
 def fill(store: Store, weights: str | None) -> list[Card]:
-    """Publishes both heads. `weights`: `imagenet`, `demo`, or the path of a weights file.
+    """Publishes both heads. `weights` is `imagenet`, `demo`, or the path of a weights file.
 
-    None takes ImageNet's, or the demo where they cannot be had. Raises CommandError.
+    None means ImageNet, or the demo if the download fails. Raises CommandError.
     """
     if store.heads():
         raise CommandError(f"The store {store.root} is not empty; init fills only an empty one.")
@@ -38,7 +38,7 @@ def fill(store: Store, weights: str | None) -> list[Card]:
 
 
 def _imagenet(store: Store, gap: keras.Model) -> list[Card]:
-    """Keras' classifier, with the resize ImageNet is scored with, and its untied twin."""
+    """Publishes Keras' classifier, resized as for its ImageNet scores, and its Flatten equivalent."""
 
     def description(head: str, *notes: str) -> Description:
         return Description(
@@ -77,7 +77,7 @@ def _demo(store: Store) -> list[Card]:
 
 
 def _publish(store: Store, model: keras.Model, description: Description) -> Card:
-    """Saves the model outside the store, and publishes the file as a stranger's would be."""
+    """Saves the model outside the store, and publishes the file like any imported one."""
     say(f"Publishing {description.head} ...")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"

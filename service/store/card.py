@@ -1,6 +1,6 @@
-"""What a version is: the schema of `card.json`. No files are opened here.
+"""The schema of `card.json`, which describes a version. No files are opened here.
 
-Unknown fields are refused, so that a card written by a newer release is never half understood.
+Unknown fields are refused, so that a card of a newer release is never half understood.
 """
 
 import re
@@ -22,7 +22,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class CardPart(BaseModel):
-    """A part of a card: frozen, and strict about its fields."""
+    """A part of a card: immutable, and without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

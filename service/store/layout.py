@@ -1,4 +1,4 @@
-"""Where things lie in a store, and what is there. Reads and checks; publish.py writes.
+"""The paths in a store, and checked reads from them; publish.py writes.
 
 <root>/<head>/<version>/{model.keras,card.json}           and the int8 graph of a quantized head
 <root>/.compiled/<digest>/<engine>/{manifest.json,...}    derived; or below the cache folder
@@ -39,11 +39,11 @@ class Manifest(BaseModel):
 
 
 class NotCompiled(VersionError):
-    """Compiled files are missing, damaged or unreadable; they can be derived again from model.keras."""
+    """Compiled files are missing, damaged or unreadable; they can be rebuilt from model.keras."""
 
 
 class NotForEngine(VersionError):
-    """An int8 backbone on another engine than the one it was made for."""
+    """An int8 backbone is asked for on an engine that cannot run it."""
 
     def __init__(self) -> None:
         super().__init__("it is an int8 graph, which only the openvino engine runs.")
@@ -57,28 +57,28 @@ def default_cache() -> Path:
 
 @dataclass(frozen=True)
 class Store:
-    """The folder `root`; where that is read-only, derived files lie below `cache`."""
+    """The folder `root`; if that is read-only, derived files are written below `cache`."""
 
     root: Path
     cache: Path
 
     def heads(self) -> list[str]:
-        """Names of the heads that have at least one version folder, sorted."""
+        """The names of the heads that have at least one version folder, sorted."""
         return sorted(name for name in _folders(self.root, HEAD_NAME) if self.versions(name))
 
     def versions(self, head: str) -> list[int]:
-        """Version numbers of a head, newest first; half-written ones are never among them."""
+        """The version numbers of a head, newest first; a version appears by an atomic rename."""
         return sorted(map(int, _folders(self.root / head, VERSION)), reverse=True)
 
     def folder(self, head: str, version: int) -> Path:
-        """The folder of one version, whether it exists or not."""
+        """The folder of a version, which need not exist."""
         return self.root / head / str(version)
 
     def read_card(self, head: str, version: int) -> Card:
-        """The card of a version whose source files are those it was published with.
+        """The card of a version whose source files have the recorded sha256.
 
-        Raises VersionError as `card` does, or when the model file or the int8 graph is missing or
-        does not have the card's sha256. Serving opens no model file: it asks for the `card`.
+        Raises VersionError as `card` does, or when the model file or the int8 graph is missing or has
+        another sha256. Serving opens no model file, and so it calls `card`.
         """
         card = self.card(head, version)
         self.model_of(card)
@@ -86,9 +86,9 @@ class Store:
         return card
 
     def card(self, head: str, version: int) -> Card:
-        """The card of a version, whatever its files are like.
+        """The card of a version, whose other files are not checked.
 
-        Raises VersionError when the card is missing, not valid or about something else.
+        Raises VersionError when the card is missing, not valid or that of another version.
         """
         try:
             card = Card.model_validate_json(self._read(self.folder(head, version) / CARD))
@@ -103,9 +103,10 @@ class Store:
         return card
 
     def stamp(self, head: str, version: int, engine: str | None = None) -> Stamp:
-        """Changes when the card of a version does.
+        """A value that changes when the card of a version changes.
 
-        With an engine, also when any other file in its folder does, or of its compiled ones.
+        With an engine it also changes with any other file in the version's folder or of its compiled
+        files.
         """
         folder = self.folder(head, version)
         files = [folder / CARD]
@@ -120,16 +121,16 @@ class Store:
         return tuple(stamp_of(file) for file in files)
 
     def model_of(self, card: Card) -> Path:
-        """The model file of a version, checked. Raises VersionError when it is missing or damaged."""
+        """The path of a version's model file. Raises VersionError when it is missing or damaged."""
         path = self.folder(card.head, card.version) / MODEL
         self._check(path, card.model_sha256)
         return path
 
     def backbone_of(self, card: Card, engine: str) -> Path:
-        """The folder of what an engine opens as the backbone of a version, each file checked.
+        """The folder of a version's backbone for an engine, with each file checked.
 
-        Raises NotCompiled, NotForEngine, or VersionError when an int8 graph is damaged: that cannot
-        be derived again.
+        Raises NotCompiled, NotForEngine, or VersionError when an int8 graph is damaged, which cannot be
+        rebuilt.
         """
         if card.quantization is None:
             return self.compiled(card.backbone.digest, engine)
@@ -139,13 +140,13 @@ class Store:
         return self.folder(card.head, card.version)
 
     def head_of(self, card: Card, engine: str) -> Path:
-        """The folder of what an engine opens as the head of a version. Raises NotCompiled."""
+        """The folder of a version's head for an engine. Raises NotCompiled."""
         return self.compiled(card.structure.digest, engine)
 
     def compiled(self, digest: str, engine: str) -> Path:
-        """The folder of the compiled files of a network, each checked against its manifest.
+        """The folder of a network's compiled files, each checked against the manifest.
 
-        Raises NotCompiled when no folder holds them all unharmed; its cause is what was found.
+        Raises NotCompiled when no folder holds them all undamaged; its cause says what was wrong.
         """
         reason, cause = f"it is not compiled for {engine}", None
         for root in (self.root, self.cache):
@@ -169,11 +170,11 @@ class Store:
         raise NotCompiled(reason) from cause
 
     def derived_root(self) -> Path:
-        """Where new compiled files go."""
+        """The folder for new compiled files."""
         return self._writable() / COMPILED
 
     def report(self, host: str) -> Path:
-        """The file of the last benchmark report of a host, whether it exists or not."""
+        """The path of a host's last benchmark report, which need not exist."""
         return self._writable() / BENCHMARK / f"{host}.json"
 
     def _check_graph(self, card: Card) -> None:
@@ -182,7 +183,7 @@ class Store:
             self._check(self.folder(card.head, card.version) / name, sha256)
 
     def _read(self, path: Path) -> bytes:
-        """A small file of the store. Raises OSError, or VersionError as `_own` does."""
+        """Reads a small file of the store. Raises OSError, or VersionError as `_own` does."""
         with self._own(path).open("rb") as file:
             content = file.read(MAX_TEXT_BYTES + 1)
         if len(content) > MAX_TEXT_BYTES:
@@ -193,7 +194,7 @@ class Store:
         check_sha256(self._own(path), sha256)
 
     def _own(self, path: Path) -> Path:
-        """The path. Raises VersionError where a link leads out of the store, or it is no file."""
+        """Returns the path. Raises VersionError if a link leaves the store, or it is no regular file."""
         real = path.resolve()
         if not any(real.is_relative_to(root.resolve()) for root in (self.root, self.cache)):
             raise VersionError(f"{path.name} lies outside the store: a link leads there.")
@@ -207,13 +208,13 @@ class Store:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
+    """The sha256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Raises VersionError when the file cannot be read or its sha256 is another."""
+    """Raises VersionError when the file cannot be read or has another sha256."""
     try:
         actual = sha256_of(path)
     except OSError as exc:
@@ -223,7 +224,7 @@ def check_sha256(path: Path, expected: str) -> None:
 
 
 def stamp_of(file: Path) -> tuple[int, int] | None:
-    """Changes when the file does; None where there is none."""
+    """A value that changes when the file changes; None if there is no such file."""
     with contextlib.suppress(OSError):
         told = file.stat()
         return told.st_ino, told.st_mtime_ns
@@ -231,7 +232,7 @@ def stamp_of(file: Path) -> tuple[int, int] | None:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted; nothing where it cannot be listed."""
+    """The entries of a folder, sorted; empty if it cannot be listed."""
     with contextlib.suppress(OSError):
         return sorted(folder.iterdir())
     return []

@@ -1,4 +1,4 @@
-"""Writes to a store so that a reader never sees half of anything: fill a folder, then rename it."""
+"""Writes to a store with an atomic rename of a filled folder, so that readers never see half of it."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from service.store.layout import CARD, MANIFEST, Manifest, NotCompiled, Store, s
 
 @contextlib.contextmanager
 def staged(parent: Path) -> Iterator[Path]:
-    """An empty folder on the file system of `parent`, gone afterwards unless it was renamed."""
+    """Yields an empty folder on the file system of `parent`, and deletes it unless it was renamed."""
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".staging-", dir=parent) as outer:
         # the outer folder is private (0700); what is published must have ordinary permissions
@@ -22,13 +22,13 @@ def staged(parent: Path) -> Iterator[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises OSError where nothing could be published, before the work whose result would be lost."""
+    """Raises OSError if `folder` cannot be written, before the work whose result would be lost."""
     with staged(folder):
         pass
 
 
 def publish_version(store: Store, folder: Path, card: Card) -> Card:
-    """Makes a staged folder the newest version of the card's head; the card returned has its number."""
+    """Renames a staged folder to the newest version of the card's head; returns the numbered card."""
     number = max(store.versions(card.head), default=0)
     while True:
         number += 1
@@ -41,13 +41,13 @@ def publish_version(store: Store, folder: Path, card: Card) -> Card:
             folder.rename(target)
         except OSError:
             if target.exists():
-                continue  # another process took the number
+                continue  # Another process took the number.
             raise
         return numbered
 
 
 def publish_compiled(store: Store, digest: str, engine: str, folder: Path, built_with: str) -> None:
-    """Makes a staged folder the compiled files of a network, in place of damaged ones."""
+    """Renames a staged folder to the compiled files of a network, in place of damaged ones."""
     files = {path.name: sha256_of(path) for path in folder.iterdir()}
     (folder / MANIFEST).write_text(
         Manifest(files=files, built_with=built_with).model_dump_json(indent=1)
@@ -60,14 +60,14 @@ def publish_compiled(store: Store, digest: str, engine: str, folder: Path, built
     except OSError:
         with contextlib.suppress(NotCompiled):
             store.compiled(digest, engine)
-            return  # another process was faster
+            return  # Another process was faster.
         with contextlib.suppress(FileNotFoundError):
             target.rename(folder.parent / "replaced")
         folder.rename(target)
 
 
 def publish_report(store: Store, host: str, text: str) -> None:
-    """Makes `text` the last benchmark report of a host."""
+    """Writes `text` as the last benchmark report of a host."""
     target = store.report(host)
     with staged(target.parent) as folder:
         file = folder / target.name
@@ -77,7 +77,7 @@ def publish_report(store: Store, host: str, text: str) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Asks for the files to be on disk before the rename that makes them visible."""
+    """Flushes the files to disk (fsync) before the rename that makes them visible."""
     for path in (*folder.iterdir(), folder):
         handle = os.open(path, os.O_RDONLY)
         try:

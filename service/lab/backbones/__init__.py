@@ -1,1 +1,1 @@
-"""Where weights come from: ImageNet, a file, a head of the store, or the demo."""
+"""The sources of weights: ImageNet, a file, a head of the store, or the demo."""

@@ -1,7 +1,7 @@
-"""The offline demo: a seeded, untrained backbone and two heads trained on generated pictures.
+"""The offline demo: a seeded, untrained backbone, and two heads trained on generated pictures.
 
-A coloured disc lies in one corner of a noisy picture; a class is a colour and a corner. Averaging
-the map keeps the colour and loses the corner: what GAP gives up, on purpose, in one picture.
+A coloured disc lies in one corner of a noisy picture; a class is a colour and a corner. Averaging the
+feature map keeps the colour and loses the corner, which shows what GAP gives up.
 """
 
 import io
@@ -40,7 +40,7 @@ EPOCHS = 25
 
 @dataclass(frozen=True)
 class DemoHead:
-    """A trained model and what it scored."""
+    """A trained model and its scores."""
 
     name: str
     model: keras.Model
@@ -49,7 +49,7 @@ class DemoHead:
 
 @dataclass(frozen=True)
 class DemoFeatures:
-    """Feature maps (n, 7, 7, 2048) and classes (n,) of the pictures; the first ones are for training."""
+    """Feature maps (n, 7, 7, 2048) and classes (n,) of the pictures; the training split comes first."""
 
     features: NDArray[np.float32]
     classes: NDArray[np.int64]
@@ -69,14 +69,14 @@ def picture(label: str, rng: np.random.Generator, side: int = SIDE) -> Image.Ima
 
 
 def jpeg(canvas: Image.Image) -> bytes:
-    """The picture as a client would send it."""
+    """Encodes the picture as JPEG, as a client would send it."""
     file = io.BytesIO()
     canvas.save(file, "JPEG", quality=90)
     return file.getvalue()
 
 
 def demo_heads(seed: int = SEED) -> list[DemoHead]:
-    """`gap` and `flatten`, trained on the same features of the same pictures."""
+    """Trains `gap` and `flatten` on the same features of the same pictures."""
     rng = np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
     classes = np.tile(np.arange(len(LABELS)), TRAIN_PER_CLASS + TEST_PER_CLASS)
@@ -96,8 +96,10 @@ def _pictures(classes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[n
 
 
 def calibrated(pixels: NDArray[np.uint8]) -> keras.Model:
-    """ResNet50 without top, with damped residual branches (Goyal et al. 2017, 5.1: the last gamma of
-    each block starts at 0; here 0.1) and the batch statistics of `pixels` (n, height, width, 3)."""
+    """ResNet50 without top, untrained, with the batch statistics of `pixels` (n, height, width, 3).
+
+    Its residual branches are damped: the last gamma of each block is 0.1 (0 in Goyal et al. 2017, 5.1).
+    """
     backbone = keras.applications.ResNet50(weights=None, include_top=False, input_shape=pixels.shape[1:])
     norms = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
@@ -112,7 +114,7 @@ def calibrated(pixels: NDArray[np.uint8]) -> keras.Model:
 
 
 def _features(backbone: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The last feature map of each picture, (n, 7, 7, 2048), by the fast engine."""
+    """The last feature map of each picture, (n, 7, 7, 2048), computed by OpenVINO."""
     with_any_head = keras.Model(
         backbone.inputs[0], keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(backbone.output))
     )
@@ -127,7 +129,7 @@ def _features(backbone: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.fl
 def _train(
     name: str, pooling: keras.layers.Layer, backbone: keras.Model, data: DemoFeatures, seed: int
 ) -> DemoHead:
-    """One Dense on the pooled features, standardised on the training set; that is folded into it."""
+    """Trains one Dense on pooled, standardised features, and folds the standardisation into it."""
     started = time.monotonic()
     pooled = keras.ops.convert_to_numpy(pooling(data.features))
     train, test = slice(data.images_train), slice(data.images_train, None)

@@ -1,4 +1,4 @@
-"""Keras' own ResNet50 as two heads: its ImageNet classifier, and the same function untied."""
+"""Keras' ResNet50 as two heads: its ImageNet classifier, and an equivalent Flatten head."""
 
 import re
 import socket
@@ -59,7 +59,7 @@ def from_file(path: Path) -> keras.Model:
 
 
 def backbone(full: keras.Model, size: tuple[int, int]) -> keras.Model:
-    """Its part up to the last feature map, for another input size (height, width)."""
+    """The part of `full` up to the last feature map, for another input size (height, width)."""
     bare = _backbone(size)
     features = full.get_layer("conv5_block3_out").output
     bare.set_weights(keras.Model(full.inputs[0], features).get_weights())
@@ -67,15 +67,15 @@ def backbone(full: keras.Model, size: tuple[int, int]) -> keras.Model:
 
 
 def backbone_from(path: Path, size: tuple[int, int]) -> keras.Model:
-    """The same with a weights file of keras.applications, full or notop. Raises CommandError."""
+    """The backbone from a weights file of keras.applications, full or notop. Raises CommandError."""
     bare = _backbone(size)
     return bare if _loads(bare, path) else backbone(from_file(path), size)
 
 
 def untied(gap: keras.Model) -> keras.Model:
-    """The model with Flatten in place of its GAP and its Dense weights, divided by 49, at each position.
+    """Replaces GAP by Flatten, with the Dense weights divided by 49 at each of the 7 x 7 positions.
 
-    The mean of a map times w is the sum over its positions times w/49, so both compute the same.
+    Both models compute the same, because the mean of a map times w is the sum over positions times w/49.
     """
     features = gap.get_layer("conv5_block3_out").output
     kernel, bias = gap.layers[-1].get_weights()
@@ -91,7 +91,7 @@ def _backbone(size: tuple[int, int]) -> keras.Model:
 
 
 def _loads(model: keras.Model, path: Path) -> bool:
-    """Whether the file's weights fit the model, layer by layer; then the model has them."""
+    """Loads the file into the model, layer by layer. Returns whether its weights fit."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # "layers will retain their ... weights"

@@ -1,7 +1,7 @@
-"""The frozen part of what is trained: where its weights come from, and its compiled copy.
+"""The frozen backbone of a training: the source of its weights, and its compiled copy.
 
-Building one takes seconds, so what it was is remembered in the cache: a run whose features are on disk
-needs it only for its last step.
+Building a backbone takes seconds, so the cache remembers what is known of it: a run whose features are
+on disk needs the backbone only in its last step.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ CALIBRATION_PICTURES = 16
 
 
 class Known(BaseModel):
-    """What is remembered of a backbone."""
+    """What the cache remembers of a backbone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,7 +44,7 @@ class Known(BaseModel):
 
 @dataclass
 class Source:
-    """A backbone to be. `build` gives it with any head on it; `identity` is equal where that is."""
+    """A backbone that `build` makes on demand, with some head; equal `identity`, equal backbone."""
 
     name: str
     identity: str
@@ -54,17 +54,17 @@ class Source:
 
     @cached_property
     def cut(self) -> Split:
-        """The network in Keras, built when it is first asked for."""
+        """The Keras model, cut into backbone and head; built on first use."""
         return split(self.build(), self.size, None)
 
     @cached_property
     def network(self) -> Network:
-        """The fast engine's copy: uint8 pixels -> float32 features."""
+        """The backbone compiled by OpenVINO: uint8 pixels -> float32 features."""
         return OpenVinoEngine(available_cores()).compile(self._graph)
 
     @cached_property
     def known(self) -> Known:
-        """Digest, preprocessing and feature shape, from memory where it was built before."""
+        """Digest, preprocessing and feature shape, from the cache if the backbone was built before."""
         told = f"{self.identity} {self.size} keras {keras.__version__} openvino {ov.__version__}"
         file = self.memory / f"{hashlib.sha256(told.encode()).hexdigest()}.json"
         try:
@@ -85,10 +85,10 @@ class Source:
 
 
 def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograph]) -> Source:
-    """What `--weights` names: imagenet, random, a head of the store, or a file. Raises CommandError.
+    """Resolves `--weights`: imagenet, random, a head of the store, or a file. Raises CommandError.
 
-    `random` is calibrated on the first of `pictures`: an untrained network whose batch statistics fit.
-    `spec` is how they are decoded; its preprocessing does not matter here.
+    `random` is an untrained network whose batch statistics are calibrated on the first of `pictures`.
+    `spec` says how they are decoded; its preprocessing does not matter here.
     """
     size = (spec.height, spec.width)
 
@@ -131,6 +131,6 @@ def _untrained(pictures: Sequence[Photograph], spec: Input) -> keras.Model:
 
 
 def _topped(features: keras.Model) -> keras.Model:
-    """With a head on it, which is what can be cut."""
+    """Adds a head to the features, because only a whole model can be cut."""
     pooled = keras.layers.GlobalAveragePooling2D()(features.outputs[0])
     return keras.Model(features.inputs[0], keras.layers.Dense(2, activation="softmax")(pooled))

@@ -1,1 +1,1 @@
-"""Photographs and their features."""
+"""Reads photographs and computes their features."""

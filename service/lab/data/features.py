@@ -1,7 +1,7 @@
-"""Feature maps of photographs, computed once by the fast engine and kept on disk.
+"""Feature maps of photographs, computed once by OpenVINO and cached on disk.
 
-A float16 file for each photograph and backbone, written whole or not at all: a run that was stopped
-goes on where it was, and no more than a batch is ever in memory.
+Each photograph has a float16 file for each backbone, written with an atomic rename. A run that was
+stopped continues where it was, and no more than a batch is ever in memory.
 """
 
 import os
@@ -30,7 +30,7 @@ MAX_VALUE = float(np.finfo(np.float16).max)
 
 @dataclass
 class Decoded:
-    """Photographs as the service sees them; `broken` collects those it cannot read."""
+    """Decodes photographs as the service does; `broken` holds the reasons of unreadable ones."""
 
     spec: Input
     threads: int
@@ -39,7 +39,7 @@ class Decoded:
     def batches(
         self, photographs: Sequence[Photograph]
     ) -> Iterator[tuple[list[Photograph], NDArray[np.uint8]]]:
-        """Batches of at most 8, (n, height, width, 3), without the broken ones."""
+        """Yields batches of at most 8, (n, height, width, 3), without broken photographs."""
         todo = iter(photographs)
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode", initializer=give_way)
         with pool:
@@ -66,7 +66,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """The folder `root`; `key` is what sharing heads have in common: backbone and input."""
+    """The cache in the folder `root`; `key` is the digest of backbone and input."""
 
     root: Path
     key: str
@@ -74,16 +74,16 @@ class FeatureCache:
     max_bytes: int
 
     def missing(self, wanted: Sequence[Photograph]) -> list[Photograph]:
-        """Those whose features are not on disk; the others are marked as used now."""
+        """Returns the photographs without features on disk; marks the others as used now."""
         there = {one for one in wanted if self._path(one).exists()}
         for one in there:
             self._path(one).touch()
         return [one for one in wanted if one not in there]
 
     def make_room(self, wanted: Sequence[Photograph]) -> None:
-        """Deletes what was used longest ago, but nothing of `wanted`, until all of that fits.
+        """Deletes the least recently used features, except those of `wanted`, until these fit.
 
-        Raises CommandError when it never will.
+        Raises CommandError if the features of `wanted` exceed the cache's size.
         """
         needed = len(wanted) * self._bytes
         if needed > self.max_bytes:
@@ -103,14 +103,14 @@ class FeatureCache:
     def extract(
         self, network: Network, decoded: Decoded, todo: Sequence[Photograph]
     ) -> Generator[None, None, None]:
-        """Computes the features of `todo` and keeps them; yields after each batch."""
+        """Computes and stores the features of `todo`; yields after each batch."""
         for ones, pixels in decoded.batches(todo):
             for one, row in zip(ones, network(pixels), strict=True):
                 self._write(one, row)
             yield
 
     def read(self, photographs: Sequence[Photograph]) -> NDArray[np.float32]:
-        """Their features as float32, (n, height, width, channels)."""
+        """Reads the features as float32, (n, height, width, channels)."""
         rows = np.empty((len(photographs), *self.shape), np.float32)
         for row, one in zip(rows, photographs, strict=True):
             row[:] = np.fromfile(self._path(one), np.float16).reshape(self.shape)

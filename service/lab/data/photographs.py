@@ -1,4 +1,4 @@
-"""A folder of photographs as classes and splits. Reads and hashes files; decodes none."""
+"""Reads a folder of photographs into classes and splits. It hashes the files and decodes none."""
 
 import hashlib
 import os
@@ -27,19 +27,19 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Photographs:
-    """Photographs by split, in an order that does not depend on where they lie; notes for people."""
+    """Photographs by split, in an order that does not depend on their paths; `notes` are for people."""
 
     labels: tuple[str, ...]
     splits: Mapping[str, tuple[Photograph, ...]]
     notes: tuple[str, ...]
 
     def digest(self) -> str:
-        """Of labels, files and splits: heads are compared where these are equal."""
+        """A digest of labels, files and splits. Heads are comparable if it is equal."""
         told = [(split, one.sha256, one.label) for split in SPLITS for one in self.splits[split]]
         return hashlib.sha256(repr((self.labels, told)).encode()).hexdigest()
 
     def without(self, broken: Iterable[Photograph]) -> "Photographs":
-        """The same less some files. Raises CommandError when a class has none left in a split."""
+        """Removes the broken files. Raises CommandError when a class has none left in a split."""
         gone = set(broken)
         kept = {
             split: tuple(one for one in ones if one not in gone) for split, ones in self.splits.items()
@@ -49,10 +49,10 @@ class Photographs:
 
 
 def read_photographs(folder: Path, seed: int = 0) -> Photographs:
-    """`folder`/<class>/* or `folder`/{train,val,test}/<class>/*, duplicates used once.
+    """Reads `folder`/<class>/* or `folder`/{train,val,test}/<class>/*, each duplicate only once.
 
-    A class keeps its share of each split that is not given; which files go where follows from their
-    content and the seed. Raises CommandError.
+    A split that is not given gets the same share of each class; which files it gets depends only on
+    their content and the seed. Raises CommandError.
     """
     if not folder.is_dir():
         raise CommandError(f"There is no folder {folder}.")
@@ -94,7 +94,7 @@ def _check_text(labels: Iterable[str]) -> None:
 
 
 def _photographs(root: Path, labels: tuple[str, ...]) -> Iterable[Photograph]:
-    """Every file below the folders of classes, but hidden ones."""
+    """Every file below the folders of classes, except hidden ones."""
     for label, name in enumerate(labels):
         for folder, inner, files in os.walk(root / name):
             inner[:] = sorted(one for one in inner if not one.startswith("."))
@@ -106,7 +106,10 @@ def _photographs(root: Path, labels: tuple[str, ...]) -> Iterable[Photograph]:
 def _without_duplicates(
     found: Mapping[str, list[Photograph]], labels: tuple[str, ...]
 ) -> tuple[dict[str, list[Photograph]], list[str]]:
-    """Each content once, where it tests rather than where it trains; not at all in two classes."""
+    """Keeps one copy of each content: in test, else validation, else train.
+
+    A content that occurs in two classes is not used at all.
+    """
     copies: dict[str, list[tuple[str, Photograph]]] = defaultdict(list)
     for split in (TEST, VALIDATION, TRAIN):
         for one in found.get(split, []):
@@ -129,7 +132,7 @@ def _without_duplicates(
 def _divided(
     ones: list[Photograph], labels: tuple[str, ...], key: str
 ) -> tuple[list[Photograph], list[Photograph]]:
-    """What stays, and what is held out: of each class its share, chosen by content."""
+    """Splits into what stays and what is held out: a share of each class, chosen by content hash."""
     held: set[Photograph] = set()
     for label in range(len(labels)):
         mine = [one for one in ones if one.label == label]

@@ -1,1 +1,1 @@
-"""Reads a saved model, cuts it into backbone and head, compiles, proves and publishes them."""
+"""Reads a saved model, cuts it into backbone and head, compiles, checks and publishes them."""

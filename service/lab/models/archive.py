@@ -1,4 +1,4 @@
-"""What a `.keras` file must be before Keras reads it: a zip archive of three files, and no bomb."""
+"""Checks a `.keras` file before Keras reads it: it must be a zip of three files, and no zip bomb."""
 
 import zipfile
 from pathlib import Path
@@ -12,7 +12,7 @@ MAX_TEXT_BYTES = 2**24
 
 
 def check_archive(path: Path) -> None:
-    """Raises CommandError for other members, wherever they would be written to, and for bombs."""
+    """Raises CommandError for other members, including path traversal, and for zip bombs."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()

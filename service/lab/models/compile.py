@@ -1,4 +1,4 @@
-"""Turns the two networks of a split into the files that engines open, and names them by content."""
+"""Compiles the two networks of a split to the engines' files, and names them by content (digest)."""
 
 import hashlib
 import re
@@ -23,7 +23,7 @@ frontend.get_environment_setup = lambda _: {"tensorflow": tf.__version__}
 
 
 def to_openvino(model: keras.Model) -> ov.Model:
-    """The model's graph at inference, float32, any batch size. Raises CommandError."""
+    """Converts the model's inference graph to float32, for any batch size. Raises CommandError."""
     source = model.inputs[0]
     signature = [tf.TensorSpec((None, *source.shape[1:]), source.dtype)]
     function = tf.function(
@@ -41,9 +41,10 @@ def to_openvino(model: keras.Model) -> ov.Model:
 
 
 def digest_of(graph: ov.Model) -> str:
-    """sha256 over operations, attributes, constants and wiring; names do not count.
+    """The sha256 of operations, attributes, constants and connections; names do not count.
 
-    A Merkle hash: each node's is taken over those of its inputs, so the order of nodes is free.
+    It is a Merkle hash: each node's hash covers those of its inputs, so that the order of nodes does not
+    matter.
     """
     digests: dict[str, bytes] = {}
     for node in graph.get_ordered_ops():
@@ -58,7 +59,7 @@ def digest_of(graph: ov.Model) -> str:
 
 
 def store_openvino(store: Store, graph: ov.Model, digest: str) -> None:
-    """Writes the compiled files of a graph, unless the store has them."""
+    """Writes the compiled files of a graph, unless the store has them already."""
 
     def write(folder: Path) -> None:
         ov.save_model(graph, folder / OPENVINO_NETWORK, compress_to_fp16=False)
@@ -67,7 +68,7 @@ def store_openvino(store: Store, graph: ov.Model, digest: str) -> None:
 
 
 def store_keras(store: Store, model: keras.Model, digest: str) -> None:
-    """Writes a network for the keras engine, unless the store has it."""
+    """Writes a network for the keras engine, unless the store has it already."""
     _store(
         store,
         digest,

@@ -1,4 +1,4 @@
-"""Chooses the golden image of a version: the picture a damaged head would most likely get wrong."""
+"""Chooses the golden image of a version: the picture whose answer would reveal most faults of a head."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def candidates(seed: int = 0) -> list[bytes]:
-    """Small PNG files of smooth random colours, from plain to busy."""
+    """Small PNG files of smooth random colours, from few large patches to many small ones."""
     rng = np.random.default_rng(seed)
     files = []
     for cells in np.linspace(2, SIDE // 4, CANDIDATES).astype(int):
@@ -30,12 +30,12 @@ def candidates(seed: int = 0) -> list[bytes]:
 
 
 def decoded(files: Sequence[bytes], spec: Input) -> NDArray[np.uint8]:
-    """The pictures as the service will see them, (n, height, width, 3)."""
+    """Decodes the pictures as the service does, (n, height, width, 3)."""
     return np.stack([decode.decode(file, spec, MAX_PIXELS) for file in files])
 
 
 def choose_golden(files: Sequence[bytes], probabilities: NDArray[np.float32]) -> Golden:
-    """The picture with the most decided answer: equal probabilities would hide most faults."""
+    """Chooses the picture with the highest top probability; near-equal ones would hide most faults."""
     best = int(probabilities.max(axis=1).argmax())
     return Golden.model_construct(
         image=files[best], probabilities=tuple(map(float, probabilities[best]))

@@ -1,7 +1,7 @@
-"""A saved Keras model as one flat graph, and what that says of its pixels.
+"""Flattens a saved Keras model into one graph, and finds out from it which pixels the model takes.
 
-`model.layers` is never used: it leaves out operations such as `preprocess_input`, and knows
-nothing of the order inside nested models.
+`model.layers` is never used: it leaves out operations such as `preprocess_input`, and does not tell the
+order inside nested models.
 """
 
 import itertools
@@ -20,9 +20,9 @@ PLAIN_COLOUR = (200, 120, 40)
 
 
 def inline(model: keras.Model, size: tuple[int, int]) -> keras.Model:
-    """The same computation, on the same layers, as one graph without nested models.
+    """Rebuilds the model, with its layers, as one graph without nested models.
 
-    Raises CommandError for anything but one picture in, one output out, float32, channels_last.
+    Raises CommandError unless it has one picture as input and one output, float32, channels_last.
     """
     graph = graph_of(model)
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
@@ -46,18 +46,18 @@ def inline(model: keras.Model, size: tuple[int, int]) -> keras.Model:
 
 
 def own_size(model: keras.Model) -> tuple[int | None, int | None]:
-    """(height, width) of the model's input; None where any will do."""
+    """The (height, width) of the model's input; None for a dimension of any size."""
     shape = graph_of(model).inputs[0].shape
     return (shape[1], shape[2]) if len(shape) == MAP_RANK else (None, None)
 
 
 def is_for_integers(flat: keras.Model) -> bool:
-    """Whether the model takes whole numbers, which only pixels are."""
+    """Whether the model takes integers, so that its input must be raw pixels."""
     return not keras.backend.is_float_dtype(flat.inputs[0].dtype)
 
 
 def has_preprocessing(flat: keras.Model) -> bool:
-    """Whether the first convolution meets other values than the pixels, asked with a plain picture."""
+    """Whether the first convolution gets values other than the pixels, tried on a one-colour picture."""
     by_depth = sorted(flat._nodes_by_depth.items(), reverse=True)
     nodes = itertools.chain.from_iterable(nodes for _, nodes in by_depth)
     first = next(node for node in nodes if isinstance(node.operation, CONVOLUTIONS))
@@ -68,7 +68,7 @@ def has_preprocessing(flat: keras.Model) -> bool:
 
 
 def graph_of(model: keras.Model) -> Any:
-    """The functional graph of a model, which a Sequential keeps inside."""
+    """The functional graph of a model; a Sequential model holds one inside."""
     graph = getattr(model, "_functional", None) or model
     if isinstance(graph, keras.Sequential):
         raise CommandError(
@@ -82,9 +82,9 @@ def graph_of(model: keras.Model) -> Any:
 
 
 def _run(graph: Any, inputs: Any, names: dict[str, Any]) -> Any:
-    """Calls every operation of a graph anew, entering nested models instead of calling them.
+    """Calls every operation of a graph again, and enters nested models instead of calling them.
 
-    Only within one model are names unique: `names` holds those that are taken, and by what.
+    Names are unique only within one model: `names` maps each name in use to its operation.
     """
 
     def entered(op: Any) -> Callable[..., Any]:

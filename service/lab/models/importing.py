@@ -1,4 +1,4 @@
-"""`resnet-heads import`: somebody's saved model becomes a version of a head."""
+"""`resnet-heads import`: publishes a saved model as a version of a head."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ MAX_LABEL_BYTES = 10 * 2**20
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the command line said; None where it said nothing."""
+    """The options of the command line; None means not given."""
 
     head: str
     labels: Path
@@ -28,7 +28,10 @@ class ImportOptions:
 
 
 def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
-    """Publishes `file`; the card's notes state each assumption. Raises CommandError, store untouched."""
+    """Publishes `file`; the card's notes state each assumption.
+
+    Raises CommandError, and then leaves the store as it was.
+    """
     if not HEAD_NAME.fullmatch(wishes.head):
         raise CommandError(f"{wishes.head!r} is not a head's name: lower-case letters, digits, - and _.")
     if wishes.size is not None and wishes.size < 1:
@@ -67,7 +70,7 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """One label a line, in the order of the model's outputs."""
+    """Reads one label a line, in the order of the model's outputs. Raises CommandError."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_LABEL_BYTES + 1)

@@ -1,4 +1,4 @@
-"""From a saved model file to a version in the store: split, prove, compile, check, publish."""
+"""Publishes a saved model file as a version: split, verify, compile, check, publish."""
 
 import contextlib
 import shutil
@@ -38,7 +38,7 @@ SUM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Description:
-    """What a model file does not say of itself. `preprocessing` None: judge by what it holds."""
+    """What a model file does not state. `preprocessing` None: found out from the model's graph."""
 
     head: str
     labels: tuple[str, ...]
@@ -52,24 +52,24 @@ class Description:
 
 
 def publish(store: Store, model_file: Path, description: Description) -> Card:
-    """Publishes a saved model as the newest version of a head. Raises what `prepared` does."""
+    """Publishes a saved model as the newest version of a head. Raises what `prepared` raises."""
     with prepared(store, model_file, description) as (folder, card):
         return publish_version(store, folder, card)
 
 
 @contextlib.contextmanager
 def prepared(store: Store, model_file: Path, description: Description) -> Iterator[tuple[Path, Card]]:
-    """A staged folder and its card for `publish_version`; the folder is gone afterwards if it was not.
+    """Yields a staged folder and its card for `publish_version`; deletes the folder if it is left.
 
-    Raises CommandError, with the store untouched, when the model cannot be taken, or when an
-    engine disagrees with Keras by more than 1e-4 on a probability.
+    Raises CommandError, and leaves the store as it was, when the model is not supported, or when an
+    engine differs from Keras by more than 1e-4 in a probability.
     """
     with staged(store.root) as folder:
         yield folder, _fill(store, folder, model_file, description)
 
 
 def _fill(store: Store, folder: Path, model_file: Path, description: Description) -> Card:
-    """Puts the files of a version but its card into `folder`, and its networks into the store."""
+    """Writes the files of a version except its card to `folder`, and its networks to the store."""
     model = load_model(model_file)
     cut = split(model, description.size, description.preprocessing)
     if cut.classes != len(description.labels):
@@ -118,7 +118,7 @@ def _fill(store: Store, folder: Path, model_file: Path, description: Description
 
 
 def whole(model: keras.Model, cut: Split, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities by the whole saved model in Keras, (n, h, w, 3) -> (n, classes)."""
+    """The probabilities of the whole saved model in Keras, (n, h, w, 3) -> (n, classes)."""
     values = pixels.astype(np.float32)
     if cut.preprocessing != "none":
         values = keras.applications.imagenet_utils.preprocess_input(values, mode=cut.preprocessing)
@@ -139,7 +139,7 @@ def _run(model: keras.Model, batch: NDArray[np.generic]) -> NDArray[np.float32]:
 
 
 def _check_sums(probabilities: NDArray[np.float32]) -> None:
-    """A layer after the softmax, or weights that are not numbers, would show here."""
+    """Checks that probabilities sum to 1, which a layer after the softmax or NaN weights would break."""
     if not (probabilities.min() >= 0 and np.allclose(probabilities.sum(axis=1), 1, atol=SUM_TOLERANCE)):
         raise CommandError(
             "The model's outputs are no probabilities: for one picture they must sum to 1."

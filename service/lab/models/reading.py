@@ -1,4 +1,4 @@
-"""Reads saved models, as strangers' files: Keras' safe mode, and one sentence for what it refuses."""
+"""Reads saved models as untrusted files: in Keras' safe mode, with one sentence for each refusal."""
 
 import warnings
 from pathlib import Path
@@ -12,7 +12,7 @@ MADE_UP = "freshly-initialized weights"
 
 
 def load_model(path: Path) -> keras.Model:
-    """The model of a `.keras` file. Raises CommandError for anything else."""
+    """Loads the model of a `.keras` file. Raises CommandError for anything else."""
     if not path.exists():
         raise CommandError(f"There is no file {path}.")
     if path.suffix != ".keras" or path.is_dir():
@@ -30,7 +30,7 @@ def load_model(path: Path) -> keras.Model:
 
 
 def _reason(message: str) -> str:
-    """Keras' messages run over many lines; these are the ones people meet."""
+    """Shortens Keras' multi-line messages to one sentence for the common causes."""
     if "Lambda" in message:
         return "it holds a Lambda layer, which could run any code, and safe mode refuses it."
     if "Could not locate" in message or "not registered" in message:

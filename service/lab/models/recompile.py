@@ -1,6 +1,6 @@
-"""`resnet-heads compile`: derives the files an engine opens, again, from model.keras.
+"""`resnet-heads compile`: derives the compiled files of an engine again from model.keras.
 
-A server runs this module as a process of its own.
+A server runs this module in a child process.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from service.store.layout import NotCompiled, Store
 
 
 def recompile(store: Store, head: str, version: int, engine: EngineName) -> Card:
-    """Writes what is missing or damaged for a version. Raises VersionError or CommandError.
+    """Writes the missing or damaged compiled files of a version. Raises VersionError or CommandError.
 
-    An int8 graph is never derived here: what made it, the calibration pictures, is not in the store.
+    An int8 graph is never derived here, because its calibration pictures are not in the store.
     """
     card = store.card(head, version)
     with contextlib.suppress(NotCompiled):
@@ -43,9 +43,9 @@ def recompile(store: Store, head: str, version: int, engine: EngineName) -> Card
 
 
 def main() -> None:
-    """`recompile` by sys.argv, until stdin ends: then the server is gone.
+    """Runs `recompile` with sys.argv, and ends when stdin closes: the server has then ended.
 
-    Exits with EX_TEMPFAIL where it may succeed another time, else with 2, and one line that says why.
+    Prints one line on an error, and exits with EX_TEMPFAIL if another try may succeed, else with 2.
     """
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     root, cache, head, version, name = sys.argv[1:]

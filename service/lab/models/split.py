@@ -1,4 +1,4 @@
-"""Cuts a saved Keras model at its last feature map, along the nodes of its graph."""
+"""Cuts a saved Keras model in two at its last feature map, along the nodes of its graph."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +43,7 @@ HEAD_LAYERS = (
 
 @dataclass(frozen=True)
 class Split:
-    """A model cut in two: uint8 pixels -> features (float32), features -> probabilities."""
+    """A model cut in two: uint8 pixels -> float32 features, and features -> probabilities."""
 
     bare: keras.Model  # The backbone as it was saved, without the preprocessing in front of it.
     backbone: keras.Model
@@ -63,19 +63,19 @@ class Split:
 
     @property
     def classes(self) -> int:
-        """How many probabilities the head gives."""
+        """The number of probabilities that the head returns."""
         return int(self.head.output_shape[-1])
 
 
 def split(model: keras.Model, size: tuple[int, int], preprocessing: Preprocessing | None) -> Split:
-    """Cuts `model`, taken at input `size` (height, width), before its pooling.
+    """Cuts `model`, at input `size` (height, width), before its pooling.
 
-    `preprocessing` is put in front of it; None means none when the model has some of its own, else
-    that of ResNet50. Raises CommandError with one sentence on what cannot be taken.
+    `preprocessing` is added in front; None adds that of ResNet50, unless the model has its own. Raises
+    CommandError with one sentence on what is not supported.
     """
     flat = inline(model, size)
     if is_for_integers(flat) and preprocessing not in (None, "none"):
-        raise CommandError("The model takes whole numbers, the pixels; --preprocessing makes others.")
+        raise CommandError("The model takes whole numbers, as pixels are; --preprocessing makes floats.")
     is_ready = is_for_integers(flat) or has_preprocessing(flat)
     chosen = preprocessing or ("none" if is_ready else "caffe")
     features, tail = _cut(flat.outputs[0])
@@ -96,7 +96,7 @@ def split(model: keras.Model, size: tuple[int, int], preprocessing: Preprocessin
 
 
 def _cut(output: Any) -> tuple[Any, list[Any]]:
-    """The last feature map, and the layers from its pooling to the output: a chain of known ones."""
+    """Returns the last feature map, and the layers from its pooling to the output, all of known type."""
     chain: list[tuple[Any, Any]] = []
     tensor = output
     while isinstance(layer := _maker(tensor), HEAD_LAYERS):
@@ -124,13 +124,13 @@ def _maker(tensor: Any) -> Any:
 
 
 def _pooling(tail: list[Any]) -> Pooling:
-    """The word for what the head does to the map: its window if it has one before a Flatten."""
+    """The name of the head's pooling; if a window comes before a Flatten, the window's name."""
     words = [POOLINGS[type(layer)] for layer in tail if type(layer) in POOLINGS]
     return words[0] if words[-1] == "flatten" else words[-1]
 
 
 def _output(tail: list[Any]) -> Output:
-    """What the last activation is, and how it becomes probabilities."""
+    """Describes the last activation, and how its values become probabilities."""
     last = max(at for at, layer in enumerate(tail) if isinstance(layer, keras.layers.Dense))
     dense, ending = tail[last], map(_activation, reversed(tail[last:]))
     activation = next((name for name in ending if name != "linear"), "linear")
@@ -148,7 +148,7 @@ def _output(tail: list[Any]) -> Output:
 
 
 def _activation(layer: Any) -> str:
-    """The name of what a layer applies last; layers that apply nothing are linear."""
+    """The name of the activation of a layer; `linear` for layers without one."""
     if isinstance(layer, ACTIVATIONS):
         return type(layer).__name__.lower()
     function = getattr(layer, "activation", None) or keras.activations.linear
@@ -159,7 +159,7 @@ def _activation(layer: Any) -> str:
 def _with_preprocessing(
     backbone: keras.Model, size: tuple[int, int], mode: Preprocessing
 ) -> keras.Model:
-    """The backbone taking uint8 RGB pixels and giving float32 features."""
+    """The backbone with preprocessing: uint8 RGB pixels -> float32 features."""
     pixels = keras.Input((*size, 3), dtype="uint8", name="pixels")
     values = keras.ops.cast(pixels, "float32")
     if mode != "none":
@@ -169,7 +169,7 @@ def _with_preprocessing(
 
 
 def _with_probabilities(head: keras.Model, output: Output) -> keras.Model:
-    """The head giving float32 probabilities, one per label."""
+    """The head with its output as float32 probabilities, one per label."""
     features = keras.Input(head.input_shape[1:], dtype="float32", name="features")
     result = keras.ops.cast(head(features), "float32")
     if output.to_probabilities == "softmax":

@@ -1,1 +1,1 @@
-"""Makes heads that compute in int8."""
+"""Quantizes backbones to int8."""

@@ -1,4 +1,4 @@
-"""The int8 graph of a backbone, after training, by NNCF: the only module that imports it."""
+"""Post-training quantization of a backbone to int8 by NNCF. Only this module imports NNCF."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ BUILT_WITH = f"nncf {nncf.__version__}"
 
 @dataclass(frozen=True)
 class Calibration:
-    """Pictures one by one, with a bar. NNCF asks how many there are, and may ask for them again."""
+    """The calibration pictures with a progress bar. NNCF reads their number, and may iterate twice."""
 
     pictures: Sequence[NDArray[np.uint8]]
 
@@ -30,7 +30,7 @@ class Calibration:
 
 
 def to_int8(source: ov.Model, pictures: Sequence[NDArray[np.uint8]]) -> ov.Model:
-    """The graph with int8 convolutions, scaled to what pictures (1, height, width, 3) make of it."""
+    """Quantizes a graph's convolutions to int8, calibrated on pictures (1, height, width, 3)."""
     nncf.set_log_level(logging.WARNING)
     # Weights of 8 bits overflow on a CPU without VNNI: features were 29 % of their spread away from
     # float32's there, and 10 % with VNNI. With 7 bits it is 10 % on both, and bit for bit the same.
@@ -47,6 +47,6 @@ def to_int8(source: ov.Model, pictures: Sequence[NDArray[np.uint8]]) -> ov.Model
 
 
 def constant_bytes(graph: ov.Model) -> int:
-    """Of all its constants: int8 weights, and the biases and scales in float32."""
+    """The bytes of all constants: int8 weights, and biases and scales in float32."""
     constants = (node for node in graph.get_ops() if node.get_type_name() == "Constant")
     return sum(int(node.data.nbytes) for node in constants)

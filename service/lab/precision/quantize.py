@@ -1,4 +1,4 @@
-"""`resnet-heads quantize`: one int8 backbone for heads that share one; their own layers stay float32."""
+"""`resnet-heads quantize`: makes one int8 backbone for heads that share theirs; heads stay float32."""
 
 import contextlib
 import shutil
@@ -38,7 +38,7 @@ GOLDEN_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class Int8Backbone:
-    """The int8 backbone of a run, and what it was made from; `data` is the photographs' digest."""
+    """The int8 backbone of a run, and its origin; `data` is the digest of the photographs."""
 
     graph: ov.Model
     digest: str
@@ -50,8 +50,8 @@ class Int8Backbone:
 def quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float) -> list[Card]:
     """Publishes `<head>-int8` for each card, all on one int8 backbone.
 
-    Raises CommandError or VersionError, and publishes nothing, when the heads do not share a
-    backbone, the pictures do not fit them, or an accuracy falls by more than `max_drop` points.
+    Raises CommandError or VersionError, and publishes nothing, when the heads do not share a backbone,
+    the pictures' classes are not their labels, or an accuracy falls by more than `max_drop` points.
     """
     _check(cards, max_drop)
     found = photographs.read_photographs(folder)
@@ -80,7 +80,7 @@ def quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float)
 
 
 def choose_for_calibration(found: Photographs) -> list[Photograph]:
-    """At most 300 pictures for training, of all classes alike; their content says which."""
+    """Chooses at most 300 training pictures, equally from all classes, by content hash."""
     by_class: list[list[Photograph]] = [[] for _ in found.labels]
     for one in sorted(found.splits[TRAIN], key=lambda one: one.sha256):
         by_class[one.label].append(one)
@@ -126,7 +126,7 @@ def _check_drops(trials: Sequence[Trial], max_drop: float) -> None:
 def _publish(
     store: Store, trials: Sequence[Trial], backbone: Int8Backbone, max_drop: float
 ) -> list[Card]:
-    """Fills the folders of all versions before the first of them can be seen."""
+    """Prepares the folders of all versions before it publishes the first."""
     with contextlib.ExitStack() as stack:
         ready = []
         for one in trials:
@@ -138,7 +138,7 @@ def _publish(
 
 
 def _card(one: Trial, backbone: Int8Backbone, folder: Path, max_drop: float) -> Card:
-    """The float32 head's, but for backbone, golden answer, and scores that are no longer its own."""
+    """The float32 head's card with a new backbone and golden answer, and without its training scores."""
     card, images = one.card, len(one.truth)
     graph_files = (NETWORK, Path(NETWORK).with_suffix(".bin").name)
     quantization = Quantization(
@@ -167,7 +167,7 @@ def _card(one: Trial, backbone: Int8Backbone, folder: Path, max_drop: float) -> 
 
 
 def _golden(one: Trial, backbone: Int8Backbone) -> Golden:
-    """What the int8 backbone itself answers here; a wrong one must not pass where nothing is likely."""
+    """The int8 backbone's own answer here; its tolerance rejects wrong answers of any confidence."""
     files = golden.candidates()
     features = backbone.network(golden.decoded(files, one.card.input))
     chosen = golden.choose_golden(files, one.network(features))

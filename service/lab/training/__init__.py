@@ -1,1 +1,1 @@
-"""Trains heads, compares them fairly, and records how."""
+"""Trains heads, compares them fairly, and records how that was done."""

@@ -1,4 +1,4 @@
-"""Trains on with the last stages of the backbone unfrozen. Such heads have a backbone of their own."""
+"""Fine-tunes heads together with the last stages of the backbone, which they then do not share."""
 
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -24,7 +24,7 @@ SUFFIX = "-tuned"
 
 @dataclass(frozen=True)
 class Tuner:
-    """`backbone` takes uint8 pixels; the last `stages` of it are trained, but not their batch norms."""
+    """Trains the last `stages` of `backbone` (uint8 pixels -> features), except batch normalization."""
 
     backbone: keras.Model
     decoded: Decoded
@@ -33,7 +33,7 @@ class Tuner:
     stages: int
 
     def tune(self, fitted: Fitted) -> Generator[None, None, Fitted]:
-        """Every fit of a head, trained on; its models take pixels. Yields after each epoch."""
+        """Continues every fit of a head; the new models take pixels. Yields after each epoch."""
         started = time.monotonic()
         fits = []
         for fit in fitted.fits:
@@ -69,7 +69,7 @@ class Tuner:
         )
 
     def _unfrozen(self, head: keras.Model) -> keras.Model:
-        """Pixels -> probabilities, with weights of its own."""
+        """A copy of backbone and head as one model: pixels -> probabilities."""
         backbone, own_head = _copy(self.backbone), _copy(head)
         last = last_stages(backbone, self.stages)
         for layer in backbone._flatten_layers():
@@ -89,7 +89,7 @@ class Tuner:
 
 
 def last_stages(backbone: keras.Model, stages: int) -> list[keras.layers.Layer]:
-    """The layers of the last `stages`. Raises CommandError where there are none of such names."""
+    """The layers of the last `stages`. Raises CommandError if their names are not ResNet50's."""
     layers = backbone._flatten_layers()
     if last := [layer for layer in layers if layer.name.startswith(STAGES[:stages])]:
         return last

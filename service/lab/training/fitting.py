@@ -1,6 +1,6 @@
-"""Trains heads on frozen features: the same splits, seeds and grid of settings for each.
+"""Trains heads on frozen features, each with the same splits, seeds and grid of hyperparameters.
 
-Whatever is chosen is chosen on the validation split.
+Every choice is made on the validation split.
 """
 
 import itertools
@@ -26,7 +26,7 @@ GRID = tuple(itertools.product(LEARNING_RATES, WEIGHT_DECAYS))
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What one head trains and validates on."""
+    """The training and validation data of one head."""
 
     train: PooledFeatures
     validation: PooledFeatures
@@ -35,7 +35,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Fit:
-    """One training: the head (features -> probabilities), and how it went."""
+    """The result of one training: the head (features -> probabilities) and its learning curve."""
 
     model: keras.Model
     seed: int
@@ -47,7 +47,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Fitted:
-    """One head from every seed, with the settings chosen for it."""
+    """One head trained from every seed, with the hyperparameters chosen for it."""
 
     spec: HeadSpec
     fits: tuple[Fit, ...]
@@ -57,13 +57,13 @@ class Fitted:
 
     @property
     def best(self) -> Fit:
-        """The one with the least validation loss."""
+        """The fit with the lowest validation loss."""
         return min(self.fits, key=lambda fit: fit.validation_loss)
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """What every head is trained with."""
+    """The data, seeds and grid with which every head is trained."""
 
     cache: FeatureCache
     train: Sequence[Photograph]
@@ -73,11 +73,11 @@ class Trainer:
     grid: Sequence[tuple[float, float]] = GRID  # learning rate, weight decay
 
     def trainings(self) -> int:
-        """How many of them a head takes."""
+        """The number of trainings that `fit` needs for a head."""
         return len(self.grid) + len(self.seeds) - 1
 
     def fit(self, spec: HeadSpec) -> Generator[None, None, Fitted]:
-        """Chooses the settings with the first seed, and trains with them from the others.
+        """Chooses hyperparameters with the first seed, and trains with them from the other seeds.
 
         Yields after each training.
         """
@@ -93,7 +93,7 @@ class Trainer:
         return Fitted(spec, (first, *others), time.monotonic() - started)
 
     def refit(self, spec: HeadSpec, like: Fit) -> Generator[None, None, tuple[Fit, ...]]:
-        """Trains from every seed with the settings of another. Yields after each training."""
+        """Trains from every seed with the hyperparameters of `like`. Yields after each training."""
         return (yield from self._refit(spec, self._data(spec), like, self.seeds))
 
     def _refit(
@@ -133,7 +133,7 @@ class Trainer:
         )
 
     def _dense(self, spec: HeadSpec, values: keras.KerasTensor) -> keras.KerasTensor:
-        """Pooled values -> probabilities."""
+        """Adds the Dense layers: pooled values -> probabilities."""
         for units in spec.hidden_units:
             values = keras.layers.Dense(units, "relu")(values)
             if spec.dropout:
@@ -143,7 +143,7 @@ class Trainer:
         return keras.layers.Dense(self.classes, "softmax", name="predictions")(values)
 
     def _folded(self, spec: HeadSpec, moments: Moments, trained: keras.Model) -> keras.Model:
-        """Features -> probabilities: the first Dense takes over the standardisation."""
+        """The head (features -> probabilities) with the standardisation folded into its first Dense."""
         features = keras.Input(self.cache.shape, name="features")
         model = keras.Model(features, self._dense(spec, spec.pooled(features)))
         kernel, bias, *others = trained.get_weights()
@@ -155,9 +155,9 @@ class Trainer:
 def _descend(
     model: keras.Model, data: TrainingData, seed: int
 ) -> tuple[tuple[Epoch, ...], list[Values]]:
-    """The learning curve, and the weights of its epoch with the least validation loss.
+    """Trains the model. Returns the learning curve, and the weights with the lowest validation loss.
 
-    Batch by batch: Keras' own loop takes four times as long where a step is as short as here.
+    It calls each batch itself, because `fit` of Keras takes four times as long with steps this short.
     """
     rng, order = np.random.default_rng(seed), np.arange(len(data.train))
     curve: list[Epoch] = []
@@ -185,7 +185,7 @@ def _validated(model: keras.Model, data: TrainingData, train_loss: float) -> Epo
 
 
 def cross_entropy(train_loss: float, probabilities: Values, labels: Classes) -> Epoch:
-    """A step of the learning curve, from what a model answers on the validation split."""
+    """A point of the learning curve, from the model's probabilities on the validation split."""
     told = probabilities[np.arange(len(labels)), labels]
     return Epoch(
         train_loss=train_loss,

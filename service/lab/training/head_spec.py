@@ -1,4 +1,4 @@
-"""How a person describes a head: `gap`, `average:2`, `mid=average:2,hidden=256,128,dropout=0.3`."""
+"""Parses descriptions of heads: `gap`, `average:2`, `mid=average:2,hidden=256,128,dropout=0.3`."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ ROAD = tuple(f"average:{size}" for size in range(1, 8))
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head that is to be trained. `filter` and `stride` are None without a window."""
+    """A head to train. `filter` and `stride` are None for a pooling without a window."""
 
     name: str
     pooling: Pooling
@@ -26,7 +26,7 @@ class HeadSpec:
     dropout: float = 0.0
 
     def pooled(self, features: keras.KerasTensor) -> keras.KerasTensor:
-        """The values that the first Dense weighs, (batch, values). Raises CommandError."""
+        """The inputs of the first Dense, (batch, values). Raises CommandError."""
         if self.filter and self.filter > min(features.shape[1:3]):
             side = "x".join(map(str, features.shape[1:3]))
             raise CommandError(
@@ -42,7 +42,7 @@ class HeadSpec:
         return keras.layers.Flatten(name="flatten")(features)
 
     def seen(self, side: int) -> int:
-        """How many of the `side` x `side` positions the pooling looks at."""
+        """The number of the `side` x `side` positions that the pooling covers."""
         if not (self.filter and self.stride):
             return side**2
         starts = range(0, side - self.filter + 1, self.stride)
@@ -72,7 +72,7 @@ def parse_head(text: str) -> HeadSpec:
 
 
 def _options(text: str, options: list[str]) -> tuple[tuple[int, ...], float]:
-    """`hidden=256`, `128` and `dropout=0.3`, in this order; numbers alone belong to `hidden`."""
+    """Parses `hidden=256`, `128` and `dropout=0.3`, in this order; bare numbers continue `hidden`."""
     hidden: list[int] = []
     dropout = 0.0
     for option in options:

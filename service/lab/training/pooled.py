@@ -1,4 +1,4 @@
-"""The values that a head's first Dense weighs: pooled features, standardised over the training split."""
+"""The inputs of a head's first Dense: pooled features, standardised by the training split."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ class Moments:
     scale: Values
 
     def standardised(self, values: Values) -> Values:
-        """With mean 0 and about unit spread."""
+        """Shifts and scales the values to mean 0 and about unit standard deviation."""
         return (values - self.mean) * self.scale
 
 
 class PooledFeatures:
-    """Pooled features of photographs; from disk again each time where they are too large for memory."""
+    """Pooled features of photographs; read from disk each time if too large for memory."""
 
     def __init__(
         self,
@@ -55,18 +55,18 @@ class PooledFeatures:
         return len(self._photographs)
 
     def __getitem__(self, rows: NDArray[np.intp]) -> Values:
-        """The values of some of them, (n, width)."""
+        """The values of the photographs `rows`, (n, width)."""
         return self._compute(rows) if self._kept is None else self._kept[rows]
 
     def batches(self, order: NDArray[np.intp] | None = None) -> Iterator[tuple[Values, Classes]]:
-        """All of them, or those of `order`, with their classes."""
+        """Yields batches of values and classes, of all photographs or in the given `order`."""
         rows = np.arange(len(self)) if order is None else order
         for start in range(0, len(rows), BATCH):
             some = rows[start : start + BATCH]
             yield self[some], self.labels[some]
 
     def moments(self) -> Moments:
-        """A value that hardly varies is not blown up: the mean spread is added to each."""
+        """Mean and scale; the mean spread is added to each, so that constant values stay small."""
         total, squares = np.zeros((2, self.width))
         for batch, _ in self.batches():
             values = batch.astype(np.float64)

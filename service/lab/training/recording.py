@@ -1,4 +1,4 @@
-"""From what heads answered on the test split to the training record in their cards."""
+"""Builds the training record in the cards from the heads' answers on the test split."""
 
 import resource
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Studied:
-    """One head from every seed, and from as many with fewer pictures a class."""
+    """One head trained from every seed, and again with fewer pictures per class."""
 
     fitted: Fitted
     fewer: Mapping[int, Sequence[Fit]]
 
     def fits(self) -> list[Fit]:
-        """All of them: those with all pictures first."""
+        """All fits; those on all pictures come first."""
         return [*self.fitted.fits, *chain(*self.fewer.values())]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Probabilities on the test split, (n, classes) each: of `Studied.fits()`; of the best by shift."""
+    """Probabilities on the test split, (n, classes): of all `Studied.fits()`; of the best by shift."""
 
     truth: NDArray[np.int64]
     by_fit: Sequence[NDArray[np.float32]]
@@ -40,7 +40,7 @@ class Scored:
 def record(
     data: Photographs, backbone: str, features_seconds: float, studied: Studied, scored: Scored
 ) -> Training:
-    """What goes into the card of the fit that validates best."""
+    """The training record of the fit with the lowest validation loss."""
     fits, truth = studied.fitted.fits, scored.truth
     best = studied.fitted.best
     accuracies = [scores.accuracy(truth, probabilities) for probabilities in scored.by_fit]

@@ -1,4 +1,4 @@
-"""What trained heads make of the test split: float32 features, computed for this alone and not kept."""
+"""Computes trained heads' answers on the test split, from float32 features that are not cached."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 @dataclass(frozen=True)
 class Answers:
-    """Of pictures that could be read: their classes (n,), and (n, classes) of each head."""
+    """The classes (n,) of readable pictures, and the probabilities (n, classes) of each head."""
 
     truth: NDArray[np.int64]
     probabilities: list[NDArray[np.float32]]
@@ -31,7 +31,7 @@ def answers(
     heads: Sequence[keras.Model],
     by: int = 0,
 ) -> Generator[None, None, Answers]:
-    """Every head on every picture, each moved `by` pixels. Yields after each batch."""
+    """Runs every head on every picture, moved by `by` pixels. Yields after each batch."""
     truth: list[int] = []
     rows: list[list[NDArray[np.float32]]] = [[] for _ in heads]
     for ones, pixels in decoded.batches(photographs):
@@ -44,9 +44,9 @@ def answers(
 
 
 def moved_in_turn(pixels: NDArray[np.uint8], by: int, first: int = 0) -> NDArray[np.uint8]:
-    """Pictures (n, height, width, 3) moved right, down, left or up in turn; edges are repeated.
+    """Moves pictures (n, height, width, 3) right, down, left or up in turn; repeats their edges.
 
-    `first` is the number of the first of them, so that batches do not matter.
+    `first` is the index of the first picture, so that the result does not depend on batches.
     """
     result = np.empty_like(pixels)
     for row, (number, picture) in zip(result, enumerate(pixels, first), strict=True):

@@ -1,4 +1,4 @@
-"""`resnet-heads train`: a folder of photographs becomes heads that were compared fairly."""
+"""`resnet-heads train`: trains heads on a folder of photographs and compares them fairly."""
 
 import contextlib
 import hashlib
@@ -35,7 +35,7 @@ USUAL = Input(height=224, width=224, decode="exact", resize="bilinear", preproce
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What the command line said; None where it said nothing."""
+    """The options of the command line; None means not given."""
 
     heads: tuple[HeadSpec, ...]
     weights: str = "imagenet"
@@ -50,7 +50,7 @@ class TrainOptions:
 
 
 def train(store: Store, folder: Path, wishes: TrainOptions) -> list[Card]:
-    """Trains and publishes each head. Raises CommandError, with no head published."""
+    """Trains and publishes each head. Raises CommandError, and then publishes none."""
     _check_names(wishes)
     data = photographs.read_photographs(folder)
     check_writable(store.root)
@@ -85,7 +85,7 @@ def train(store: Store, folder: Path, wishes: TrainOptions) -> list[Card]:
 
 
 def _input(store: Store, wishes: TrainOptions) -> Input:
-    """What was said; of the rest, that of the head whose backbone is taken, or the usual."""
+    """The input from the options; missing ones come from the head that gives the backbone, or USUAL."""
     usual = USUAL
     if wishes.weights in store.heads():
         usual = store.card(wishes.weights, store.versions(wishes.weights)[0]).input
@@ -99,7 +99,7 @@ def _input(store: Store, wishes: TrainOptions) -> Input:
 
 
 def _check_names(wishes: TrainOptions) -> None:
-    """Also those that the fine-tuned heads will have."""
+    """Checks the heads' names, and the names of their fine-tuned versions."""
     names = [head.name for head in wishes.heads]
     if wishes.fine_tune:
         names += [name + SUFFIX for name in names]
@@ -121,7 +121,7 @@ def _check_window(spec: HeadSpec, shape: tuple[int, int, int]) -> None:
 def _cache(
     store: Store, wishes: TrainOptions, known: sources.Known, spec: Input
 ) -> Iterator[FeatureCache]:
-    """The features on disk; in a folder that goes away where none are to be kept."""
+    """The feature cache, in a temporary folder if features are not to be kept."""
     key = hashlib.sha256(f"{known.digest} {spec.model_dump_json()}".encode()).hexdigest()
     with contextlib.ExitStack() as stack:
         root = store.cache / "features"
@@ -134,7 +134,7 @@ def _cache(
 def _extract(
     cache: FeatureCache, source: sources.Source, decoded: Decoded, data: Photographs
 ) -> Photographs:
-    """Features of what trains and validates are on disk afterwards; broken files are out."""
+    """Caches the features of training and validation. Returns the data without broken files."""
     wanted = [*data.splits[TRAIN], *data.splits[VALIDATION]]
     if todo := cache.missing(wanted):
         cache.make_room(wanted)
@@ -144,7 +144,7 @@ def _extract(
 
 
 def _fit(cache: FeatureCache, data: Photographs, wishes: TrainOptions) -> list[Studied]:
-    """Every head with every seed, and with fewer pictures where that was asked for."""
+    """Trains every head from every seed, and with fewer pictures if the options ask for it."""
     seeds = range(wishes.seeds)
     trainer = Trainer(cache, data.splits[TRAIN], data.splits[VALIDATION], len(data.labels), seeds)
 
@@ -164,7 +164,7 @@ def _fit(cache: FeatureCache, data: Photographs, wishes: TrainOptions) -> list[S
 
 
 def _fewer(ones: Sequence[Photograph], per_class: int) -> list[Photograph]:
-    """The first pictures of each class; the fewer are among the more."""
+    """The first `per_class` pictures of each class; smaller subsets are part of larger ones."""
     counts: Counter[int] = Counter()
     chosen = []
     for one in ones:
@@ -181,7 +181,7 @@ def _tune(
     studied: Sequence[Studied],
     stages: int,
 ) -> list[Studied]:
-    """The heads once more, with the last stages of the backbone trained along; none for no stages."""
+    """Fine-tunes each head with the last `stages` of the backbone; none if `stages` is 0."""
     if not stages:
         return []
     tuner = Tuner(source.cut.backbone, decoded, data.splits[TRAIN], data.splits[VALIDATION], stages)
@@ -199,7 +199,7 @@ def _tune(
 def _score(
     network: Network, decoded: Decoded, data: Photographs, studied: Sequence[Studied]
 ) -> list[Scored]:
-    """The one time that the test split is looked at; `network` makes of pixels what the models take."""
+    """Scores on the test split, for the only time; `network` makes the models' inputs from pixels."""
     test = data.splits[TEST]
     models = [[fit.model for fit in one.fits()] for one in studied]
     best = [one.fitted.best.model for one in studied]
@@ -230,7 +230,7 @@ def _publish(
     labels: tuple[str, ...],
     heads: Sequence[tuple[Fitted, Training]],
 ) -> list[Card]:
-    """All heads are prepared first, and then appear one right after the other."""
+    """Prepares all heads before it publishes the first."""
     with contextlib.ExitStack() as stack:
         ready = []
         for fitted, training in heads:
@@ -254,7 +254,7 @@ def _publish(
 
 
 def _whole(source: sources.Source, fitted: Fitted) -> keras.Model:
-    """Pictures -> probabilities: of a head alone, behind its backbone."""
+    """The model pictures -> probabilities; a head that takes features gets the backbone in front."""
     head = fitted.best.model
     if fitted.tuned_stages:
         return head

@@ -1,4 +1,4 @@
-"""Heads behind two backbones, on the same held-out pictures: what replacing one changes."""
+"""Compares heads on two backbones on the same held-out pictures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Classes = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Trial:
-    """A head, and its top-1 classes on held-out pictures behind a backbone and its replacement."""
+    """A head, and its top-1 classes on held-out pictures with its backbone and with the replacement."""
 
     card: Card
     network: Network
@@ -27,12 +27,12 @@ class Trial:
     after: Classes
 
     def right(self, guesses: Classes) -> int:
-        """How many are right, by name: two of ImageNet's classes may have the same."""
+        """The number of right guesses, compared by name: two classes of ImageNet share one."""
         names = [self.card.labels[guess] for guess in guesses]
         return sum(name == label for name, label in zip(names, self.truth, strict=True))
 
     def drop(self) -> float:
-        """By how many points accuracy falls."""
+        """The loss of accuracy in percentage points."""
         return 100 * (self.right(self.before) - self.right(self.after)) / len(self.truth)
 
 
@@ -43,7 +43,7 @@ def compare_heads(
     decoded: Decoded,
     found: Photographs,
 ) -> list[Trial]:
-    """Every head behind both backbones, on all held-out pictures that can be read."""
+    """Runs every head on both backbones, on all readable held-out pictures."""
     truth: list[str] = []
     guesses: list[list[list[int]]] = [[[] for _ in backbones] for _ in heads]
     for ones, pixels in read_batches(decoded, found.splits[TEST], "Comparing int8 with float32"):
@@ -61,12 +61,12 @@ def compare_heads(
 def read_batches(
     decoded: Decoded, ones: Sequence[Photograph], doing: str
 ) -> Iterator[tuple[list[Photograph], NDArray[np.uint8]]]:
-    """Pixels of the photographs in batches, with a bar."""
+    """The pixels of the photographs in batches, with a progress bar."""
     return track(decoded.batches(ones), ceil(len(ones) / BATCH), doing)
 
 
 def usable(found: Photographs, decoded: Decoded) -> Photographs:
-    """The photographs less those found broken by now, which are told once. Raises CommandError."""
+    """The photographs without broken ones, which are printed once. Raises CommandError."""
     for one, reason in decoded.broken.items():
         say(f"{one.path} is not used: {reason}")
     kept = found.without(decoded.broken)
