@@ -1,4 +1,4 @@
-"""`python -m service` is `resnet-heads`."""
+"""Runs `resnet-heads` as `python -m service`."""
 
 from service.cli.main import main
 

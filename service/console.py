@@ -1,6 +1,6 @@
-"""What people see: a bar or plain lines for long steps, and tables.
+"""Output for people: progress bars or plain lines for long steps, and tables.
 
-It imports rich when there is something to show: a server starts sooner without.
+rich is imported only on first use, because a server starts faster without it.
 """
 
 import sys
@@ -19,12 +19,12 @@ LINE_EVERY_S = 10.0
 
 
 def say(text: str) -> None:
-    """One line for the person who runs the command."""
+    """Prints one line to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def track(steps: Iterable[T], total: int, doing: str) -> Iterator[T]:
-    """Yields from `steps`, showing how far it is."""
+    """Yields from `steps`, and shows the progress."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -43,7 +43,7 @@ def track(steps: Iterable[T], total: int, doing: str) -> Iterator[T]:
 
 
 def finish(steps: Generator[None, None, T], total: int, doing: str) -> T:
-    """What `steps` returns, showing how far it is: it yields after each of `total` steps."""
+    """Runs `steps`, which yield after each of `total` steps; shows the progress, returns the result."""
     returned: list[T] = []
 
     def run() -> Iterator[None]:
@@ -56,9 +56,9 @@ def finish(steps: Generator[None, None, T], total: int, doing: str) -> T:
 
 @contextmanager
 def timed(seconds: float, doing: str) -> Iterator[Callable[[], None]]:
-    """Shows how much of `seconds` has passed, and only when the function it gives is called.
+    """Yields a function that shows how much of `seconds` has passed.
 
-    In between nothing is drawn, and nothing that is being measured is disturbed.
+    Nothing is drawn between its calls, so that measurements are not disturbed.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -81,11 +81,11 @@ def timed(seconds: float, doing: str) -> Iterator[Callable[[], None]]:
         yield lambda: progress.update(task, completed=time.monotonic() - started, refresh=True)
 
 
-MIN_WIDTH = 200  # a narrow terminal breaks lines; figures are never cut
+MIN_WIDTH = 200  # A narrow terminal wraps the lines instead of cutting figures off.
 
 
 def wide_console() -> "Console":
-    """Prints to stdout what it is given: no colours by guess, no markup."""
+    """A console for stdout, at least MIN_WIDTH wide, without highlighting or markup."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
@@ -94,7 +94,7 @@ def wide_console() -> "Console":
 
 
 def columns(first: str, *others: str, left: Collection[str] = ()) -> "Table":
-    """An empty table; numbers stand right, `first` and the columns named in `left` do not."""
+    """An empty table; columns are right-aligned, except `first` and those in `left`."""
     from rich.table import Table
 
     table = Table(pad_edge=False, padding=(0, 1, 0, 0))

@@ -25,7 +25,7 @@ SHORTAGE = re.compile("|".join([*map(os.strerror, SHORTAGES), *IN_WORDS]))
 
 
 class ServiceError(Exception):
-    """Root of the tree; `str(error)` is one sentence a person can act on."""
+    """The base class; `str(error)` is one sentence that a person can act on."""
 
 
 class RequestError(ServiceError):
@@ -73,11 +73,11 @@ class ImageError(RequestError):
 
 
 class NotAnImage(ImageError):
-    """Not an image of an accepted format, or a broken one."""
+    """The data is not an image of an accepted format, or is damaged."""
 
 
 class ImageTooLarge(ImageError):
-    """More pixels than `max_image_pixels`."""
+    """The image has more pixels than `max_image_pixels`."""
 
 
 class BodyTooLarge(RequestError):
@@ -88,7 +88,7 @@ class BodyTooLarge(RequestError):
 
 
 class BodyTooSlow(RequestError):
-    """The body did not arrive within `body_timeout_s`, or slowly while others needed its room."""
+    """The body took longer than `body_timeout_s`, or was slow while others needed its memory."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The body is too slow: {reason}")
@@ -102,14 +102,14 @@ class ClientGone(RequestError):
 
 
 class NotAuthorized(RequestError):
-    """No key, or a wrong one, where `api_keys` is set."""
+    """The key is missing or wrong, and `api_keys` is set."""
 
     def __init__(self) -> None:
         super().__init__("A valid API key is required.")
 
 
 class UnknownHead(RequestError):
-    """No head of that name is in the store."""
+    """The store has no head of that name."""
 
     def __init__(self, head: str, known: list[str]) -> None:
         have = ", ".join(known) if known else "none"
@@ -117,7 +117,7 @@ class UnknownHead(RequestError):
 
 
 class UnknownVersion(RequestError):
-    """That version of a head is not loaded."""
+    """This version of the head is not loaded."""
 
     def __init__(self, head: str, version: int, loaded: list[int]) -> None:
         have = ", ".join(map(str, loaded)) if loaded else "none"
@@ -136,7 +136,7 @@ class NotReady(RequestError):
 
 
 class TooBusy(RequestError):
-    """Refused for lack of room; `is_in_body` where the client is still sending."""
+    """The service is overloaded; `is_in_body` is set if the client is still sending its body."""
 
     def __init__(self, reason: str, retry_after_s: int) -> None:
         super().__init__(f"{reason} Try again in {retry_after_s} s.")
@@ -145,14 +145,14 @@ class TooBusy(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """Accepted, but not finished within its deadline."""
+    """The request was admitted, but not finished within its deadline."""
 
     def __init__(self, timeout_s: float) -> None:
         super().__init__(f"The request was not finished within its {timeout_s:g} seconds.")
 
 
 class EngineFailed(RequestError):
-    """The engine raised; nothing is wrong with the request, and the log says what happened."""
+    """The engine raised an error. The request is not at fault; the log has the cause."""
 
     def __init__(self) -> None:
         super().__init__("The engine failed on this request; the service's log says why.")
@@ -166,7 +166,7 @@ class CannotExplain(RequestError):
 
 
 class NoReport(RequestError):
-    """Nothing was measured on this host yet."""
+    """This host has no benchmark report yet."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -175,7 +175,7 @@ class NoReport(RequestError):
 
 
 class BenchmarkRunning(RequestError):
-    """A benchmark is running; there is one at a time."""
+    """Another benchmark is running, and only one may run at a time."""
 
     def __init__(self) -> None:
         super().__init__("A benchmark is running already; try again when it has ended.")
@@ -192,7 +192,7 @@ class TooLittleMemory(RequestError):
 
 
 class BenchmarkFailed(RequestError):
-    """A process of the benchmark ended early, was late, or was stopped."""
+    """A child process of the benchmark ended early, timed out, or was stopped."""
 
 
 class VersionError(ServiceError):
@@ -200,14 +200,14 @@ class VersionError(ServiceError):
 
 
 class GoldenCheckFailed(VersionError):
-    """A version does not answer its golden image as its card says."""
+    """A version's answer to its golden image differs from that in its card."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"golden check: {reason}")
 
 
 class RebuildInterrupted(VersionError):
-    """The compiled files of a version are missing, and deriving them was cut short."""
+    """The compiled files of a version are missing, and rebuilding them was interrupted."""
 
 
 class CommandError(ServiceError):
@@ -215,7 +215,7 @@ class CommandError(ServiceError):
 
 
 def is_transient(exc: BaseException) -> bool:
-    """Whether the same may succeed later: the error, or what it comes from, is of memory or I/O."""
+    """Whether a retry may succeed: the error or its cause is a lack of memory or an I/O error."""
     if isinstance(exc, MemoryError | RebuildInterrupted):
         return True
     if isinstance(exc, OSError) and exc.errno not in WRONG_PATHS:
@@ -227,5 +227,5 @@ def is_transient(exc: BaseException) -> bool:
 
 
 def reason_of(exc: OSError) -> str:
-    """Why the system refused, without the file. An OSError made from a text alone has no `strerror`."""
+    """The system's reason, without the file name. An OSError made from a text has no `strerror`."""
     return exc.strerror or str(exc) or type(exc).__name__

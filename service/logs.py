@@ -1,4 +1,4 @@
-"""How log lines look, and which request each is about."""
+"""The format of log lines, and the request id in each."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default=NO_REQUEST)
 
 
 def handler(is_json: bool, stream: TextIO | None = None) -> logging.Handler:
-    """Writes what loggers say to `stream`, or stderr: lines for people, or an object a line."""
+    """A handler that writes to `stream` or stderr: lines for people, or one JSON object per line."""
     made = logging.StreamHandler(stream)
     made.addFilter(_identify)
     made.setFormatter(JsonFormatter() if is_json else logging.Formatter(CONSOLE))
@@ -23,13 +23,13 @@ def handler(is_json: bool, stream: TextIO | None = None) -> logging.Handler:
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time (UTC), level, logger, message, and what the record knows of FIELDS.
+    """One JSON object per line: time (UTC), level, logger, message, and the record's FIELDS.
 
     An error's traceback is a field.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON, in ASCII."""
+        """Formats the record as JSON in ASCII."""
         told = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

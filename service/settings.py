@@ -1,4 +1,4 @@
-"""Every knob, with its default and its meaning. Read by the command line and by app.py only."""
+"""All settings, with defaults and descriptions. Only the command line and app.py read them."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     )
     @classmethod
     def refuse_empty(cls, value: object) -> object:
-        """An unset variable of a shell: it would be taken for the folder one is in, say."""
+        """Refuses an empty text, as of an unset shell variable: a path would be the current folder."""
         if value == "":
             raise ValueError("it is empty")
         return value
@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     @field_validator("pinned", mode="before")
     @classmethod
     def split_pairs(cls, value: object) -> object:
-        """`"a=1, b=2"` as `{"a": "1", "b": "2"}`; anything else is left to pydantic."""
+        """Parses `"a=1, b=2"` to `{"a": "1", "b": "2"}`; leaves anything else to pydantic."""
         if isinstance(value, str):
             pairs = (pair.partition("=") for pair in value.split(",") if pair.strip())
             return {head.strip(): version.strip() for head, _, version in pairs}
@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     @field_validator("required_heads", "api_keys", mode="before")
     @classmethod
     def split_commas(cls, value: object) -> object:
-        """`"a, b"` as `("a", "b")`; anything else is left to pydantic."""
+        """Parses `"a, b"` to `("a", "b")`; leaves anything else to pydantic."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value

@@ -118,5 +118,5 @@ async def needs_key(request: Request, context: InContext, given: GivenKey) -> No
 
 
 async def needs_admin(context: InContext, given: GivenKey) -> None:
-    """A dependency of routes for administrators: requires the admin key, or else an API key."""
+    """A dependency of routes for administrators: the admin key, or an API key if none is set."""
     check_key(context.admin_keys() or context.api_keys(), given)

@@ -1,4 +1,4 @@
-"""What commands and routes call: one run at a time, and the last report of this host."""
+"""The entry point of commands and routes to benchmarks: one run at a time, and the last report."""
 
 import contextlib
 import itertools
@@ -48,11 +48,11 @@ class Bench:
         children: Children,
         on_progress: OnProgress = lambda _: None,
     ) -> Report:
-        """Measures the cards, on `engine` where the plan names none, and stores the report.
+        """Measures the cards, on `engine` if the plan names none, and stores the report.
 
         Blocks for up to `plan.seconds`; `children.stop()` ends it from another thread. Raises
-        BadParameter, BenchmarkRunning, HeadUnavailable, or TooLittleMemory before anything has
-        begun, and BenchmarkFailed at any time.
+        BadParameter, BenchmarkRunning, HeadUnavailable, or TooLittleMemory before the run starts, and
+        BenchmarkFailed at any time.
         """
         subjects = Subject.every(cards, plan.engines or [engine])
         if plan.heads is None:
@@ -77,7 +77,7 @@ class Bench:
         return self._running.locked()
 
     def last(self, serving: Mapping[str, int]) -> Report:
-        """The last report of this host; `serving` are the versions of today. Raises NoReport."""
+        """The last report of this host; `serving` holds the versions that serve now. Raises NoReport."""
         here = machine.describe()
         report = self._unsaved or self._read(here.host)
         if report is None:
@@ -86,7 +86,7 @@ class Bench:
         return report.model_copy(update={"measured_here": is_same and report.machine == here})
 
     def has_report(self) -> bool:
-        """Whether `last` finds one."""
+        """Whether this host has a report."""
         return self._read(machine.describe().host) is not None
 
     def _run(
@@ -122,7 +122,7 @@ class Bench:
         )
 
     def _save(self, report: Report) -> None:
-        """A disk that takes nothing costs the report its permanence, not its reader."""
+        """Stores the report. If the disk refuses it, the report stays in memory for `last`."""
         try:
             publish_report(self.store, _file_name(report.machine.host), report.model_dump_json(indent=1))
             self._unsaved = None
@@ -131,14 +131,14 @@ class Bench:
             self._unsaved = report
 
     def _read(self, host: str) -> Report | None:
-        """None also for a report that another release wrote and this one cannot read."""
+        """Reads a report; None if there is none, or one that this release cannot parse."""
         with contextlib.suppress(OSError, ValidationError):
             return Report.model_validate_json(self.store.report(_file_name(host)).read_bytes())
         return None
 
 
 def _telling(on_progress: OnProgress, started: float, seconds: float) -> Callable[[str], None]:
-    """`on_progress` for who knows only what is being done; `started` is on the monotonic clock."""
+    """Wraps `on_progress` for callers that only know the current step; `started` is monotonic time."""
     steps = itertools.count(1)
 
     def tell(doing: str) -> None:

@@ -1,7 +1,7 @@
-"""One head in a process of its own: takes orders as JSON lines on stdin, answers each on stdout.
+"""A benchmark's child process: measures one head by orders on stdin, answers on stdout (JSON lines).
 
-It ends the moment its stdin does, whatever it is doing: then nobody is left to work for. It runs
-what serving runs and nothing else, so that it weighs what serving weighs.
+It ends as soon as stdin closes, even in the middle of an order, because its parent has then ended. It
+imports and runs only what serving does, so that its memory is comparable.
 """
 
 import os
@@ -27,7 +27,7 @@ Orders = queue.SimpleQueue[Order]
 
 
 class Work:
-    """A task in hand."""
+    """The measurements of one head in this process."""
 
     def __init__(self, task: Task) -> None:
         self._store = Store(Path(task.store_dir), Path(task.cache_dir))
@@ -39,7 +39,7 @@ class Work:
         }
 
     def answer(self, order: Order) -> Answer:
-        """What the order asks for; `load` comes before `turn`."""
+        """Carries out the order; `load` must come before `turn`."""
         if order.do == "load":
             return self._load()
         if order.do == "weigh":
@@ -63,7 +63,7 @@ class Work:
         return Turn(latencies_ms=tuple(latencies_ms))
 
     def _weigh(self) -> Growth:
-        """The backbone first, so that what the head adds can be told apart."""
+        """Measures memory; loads the backbone first, so that the head's part is known."""
         try:
             scale = Scale()
         except OSError:
@@ -98,7 +98,7 @@ class Work:
 
 
 def main() -> None:
-    """Answers orders about the task in sys.argv[1] until stdin ends."""
+    """Carries out orders for the task in sys.argv[1] until stdin closes."""
     answers = _claim_stdout()
     orders = Orders()
     threading.Thread(target=_take_orders, args=(orders,), daemon=True).start()
@@ -114,7 +114,7 @@ def _take_orders(orders: Orders) -> None:
 
 
 def _claim_stdout() -> TextIOWrapper:
-    """Stdout for the answers alone: what libraries print goes to stderr."""
+    """Reserves stdout for answers: output of libraries goes to stderr."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     return answers

@@ -1,4 +1,4 @@
-"""The parent's side of the child processes: started, asked with a deadline, and always ended."""
+"""The parent's side of child processes: starts them, asks with a deadline, and always ends them."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ A = TypeVar("A", bound=BaseModel)
 
 
 class Child:
-    """One process that answers JSON lines with JSON lines. Asked by one thread, killed by any."""
+    """A process that answers JSON lines. One thread may ask it; any thread may kill it."""
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
@@ -32,9 +32,9 @@ class Child:
         )
 
     def ask(self, order: Order, answer: type[A], end: float) -> A:
-        """The answer to an order, by `end` on the monotonic clock.
+        """Sends an order and returns its answer; `end` is the deadline on the monotonic clock.
 
-        Raises TimeoutError, or BenchmarkFailed when the process has ended or says something else.
+        Raises TimeoutError, or BenchmarkFailed when the process has ended or answers something else.
         """
         stdin = self.process.stdin
         assert stdin is not None  # noqa: S101 (it is a pipe)
@@ -49,11 +49,11 @@ class Child:
             raise BenchmarkFailed(f"{self.name}: its process answered {line[:80]!r}.") from exc
 
     def kill(self) -> None:
-        """Ends it now, if it has not ended."""
+        """Kills the process if it is running."""
         self.process.kill()
 
     def close(self) -> None:
-        """Ends it, and waits until it is gone."""
+        """Kills the process and waits until it has ended."""
         self.kill()
         self.process.__exit__(None, None, None)
         self._stderr.close()
@@ -89,7 +89,7 @@ class Child:
 
 
 class Children:
-    """The processes of one run; all are gone when the block ends."""
+    """The child processes of one run; a context manager that ends them all."""
 
     def __init__(self) -> None:
         self._children: list[Child] = []
@@ -105,7 +105,7 @@ class Children:
             child.close()
 
     def start(self, name: str, command: Sequence[str]) -> Child:
-        """A new one. Raises BenchmarkFailed once stopped."""
+        """Starts a child process. Raises BenchmarkFailed after `stop`."""
         with self._lock:
             if self._is_stopped:
                 raise BenchmarkFailed("It was stopped.")
@@ -113,7 +113,7 @@ class Children:
             return self._children[-1]
 
     def stop(self) -> None:
-        """Kills them, from any thread, and lets no other start; whoever waits for one is woken."""
+        """Kills all children, starts no others, and wakes threads that wait for one. Thread-safe."""
         with self._lock:
             self._is_stopped = True
             for child in self._children:

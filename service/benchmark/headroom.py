@@ -1,6 +1,6 @@
-"""Whether there is memory for a run, so that it is refused rather than the server killed.
+"""Estimates whether a run fits into memory, to refuse it before the kernel's OOM killer ends the server.
 
-The estimate is from above: coefficients were measured on ResNet50 heads of 10 and 1000 classes.
+The estimate is an upper bound: its coefficients were measured on ResNet50 heads of 10 and 1000 classes.
 """
 
 from collections.abc import Iterable
@@ -24,14 +24,14 @@ FILES = (  # Files of a control group: version 2, then version 1.
 
 
 def check(subjects: Iterable[Subject], batch_size: int, available_bytes: int | None) -> None:
-    """Raises TooLittleMemory unless all subjects fit at once. Where nobody knows, all is let through."""
+    """Raises TooLittleMemory unless all subjects fit at once. Unknown available memory lets all pass."""
     needed = sum(needed_bytes(subject, batch_size) for subject in subjects)
     if available_bytes is not None and needed > available_bytes:
         raise TooLittleMemory(needed / 1e6, available_bytes / 1e6)
 
 
 def needed_bytes(subject: Subject, batch_size: int) -> float:
-    """What one child needs at most: its engine, its weights more than once, its feature maps."""
+    """An upper bound for one child: its engine, several copies of its weights, and its feature maps."""
     feature_map = FLOAT_BYTES * prod(subject.card.backbone.feature_shape)
     return (
         ENGINE_BYTES[subject.engine]
@@ -41,14 +41,14 @@ def needed_bytes(subject: Subject, batch_size: int) -> float:
 
 
 def weight_bytes(card: Card) -> int:
-    """The weights of backbone and head: float32, but for those of an int8 backbone."""
+    """The bytes of the weights of backbone and head: float32, except an int8 backbone's."""
     quantized = card.quantization
     backbone = quantized.weight_bytes if quantized else FLOAT_BYTES * card.backbone.parameters
     return backbone + card.structure.weight_bytes
 
 
 def available_bytes(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What the machine and every control group around this process leave; None where none tells."""
+    """The least memory available in the machine and in this process's cgroups; None if unknown."""
     around = groups("memory", proc, cgroup)
     told = [_of_machine(proc / "meminfo"), *(_left(at, *names) for at in around for names in FILES)]
     return min((value for value in told if value is not None), default=None)
@@ -63,7 +63,7 @@ def _of_machine(meminfo: Path) -> int | None:
 
 
 def _left(group: Path, usage: str, limit: str, droppable: str) -> int | None:
-    """The limit less what is used, not counting file pages that the kernel drops under pressure."""
+    """A cgroup's limit minus its use, without file pages that the kernel can drop."""
     try:
         statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         used = int((group / usage).read_text()) - int(statistics[droppable])

@@ -1,4 +1,4 @@
-"""What this machine and its libraries are, found without importing them."""
+"""Describes this machine and the versions of its libraries, without importing them."""
 
 import contextlib
 import platform
@@ -14,7 +14,7 @@ LIBRARIES = ("resnet-heads", "numpy", "openvino", "keras", "tensorflow")
 
 
 def describe() -> Machine:
-    """This machine, now."""
+    """Describes this machine at this time."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         with contextlib.suppress(PackageNotFoundError):
@@ -29,7 +29,7 @@ def describe() -> Machine:
 
 
 def _cpu(cpuinfo: Path) -> str:
-    """The model's name where Linux tells it, else the architecture."""
+    """The CPU's model name if Linux gives it, else the architecture."""
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     found = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
     return found[1] if found else platform.processor() or platform.machine()

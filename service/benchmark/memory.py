@@ -1,4 +1,4 @@
-"""How much memory this process has, as Linux tells it in /proc. Elsewhere: nothing, and no guess."""
+"""The resident memory of this process by Linux' /proc. Other systems get no figure and no guess."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ RESET_PEAK = "5"  # proc(5), clear_refs: resets VmHWM to what is resident now
 
 @dataclass(frozen=True)
 class Resident:
-    """Bytes in physical memory: of no file, and mapped from files or shared."""
+    """Bytes of resident memory: anonymous, and file-backed or shared."""
 
     anonymous: int
     file_backed: int
@@ -24,7 +24,7 @@ class Resident:
 
 
 class Scale:
-    """Tells how much this process has grown since the scale was made. Raises OSError without /proc."""
+    """Measures how much this process has grown since it was made. Raises OSError without /proc."""
 
     def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
@@ -33,11 +33,11 @@ class Scale:
         self._first_peak = _kilobytes(proc / "status")["VmHWM"]
 
     def growth(self) -> Resident:
-        """Now less then."""
+        """The resident memory now minus that at the start."""
         return _resident(self._proc) - self._start
 
     def peak_bytes(self) -> int | None:
-        """The most it has grown meanwhile; None where an older peak hides that."""
+        """The largest growth since the start; None if an earlier peak hides it."""
         peak = _kilobytes(self._proc / "status")["VmHWM"]
         if not self._has_reset and peak <= self._first_peak:
             return None
@@ -46,7 +46,7 @@ class Scale:
 
 
 def _resident(proc: Path) -> Resident:
-    """The exact sums, or the kernel's running counts where it does not offer those."""
+    """Reads the exact sums of smaps_rollup, or else the approximate counters of status."""
     if (proc / "smaps_rollup").exists():
         kilobytes = _kilobytes(proc / "smaps_rollup")
         anonymous = kilobytes["Anonymous"]
@@ -64,6 +64,6 @@ def _reset_peak(proc: Path) -> bool:
 
 
 def _kilobytes(file: Path) -> dict[str, int]:
-    """The lines of the form `Name:   123 kB`."""
+    """Parses the lines of the form `Name:   123 kB`."""
     lines = (line.split() for line in file.read_text().splitlines())
     return {words[0].rstrip(":"): int(words[1]) for words in lines if words[-1:] == ["kB"]}

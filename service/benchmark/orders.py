@@ -1,4 +1,4 @@
-"""What the parent and a child say to each other: a task, then orders, each with its answer."""
+"""The messages between parent and child: a task, then orders, each with its answer."""
 
 from typing import Annotated, Literal
 
@@ -27,20 +27,20 @@ class Task(Message):
 
 
 class Order(Message):
-    """Load and warm up, weigh that instead, or take a turn: call for `seconds`, and once at least."""
+    """An order to load and warm up, to weigh (measure memory), or to call once or for `seconds`."""
 
     do: Literal["load", "weigh", "turn"]
     batch_size: int = 0
     seconds: float = 0
 
     def __str__(self) -> str:
-        """What the child is doing meanwhile."""
+        """Describes what the child is doing, for progress reports."""
         measuring = f"latency, batch size {self.batch_size}"
         return {"load": "loading", "weigh": "memory", "turn": measuring}[self.do]
 
 
 class Loaded(Message):
-    """The answer to `load`; first calls in the order of the batch sizes."""
+    """The answer to `load`; first calls are in the order of the batch sizes."""
 
     load_ms: float
     first_call_ms: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""What a run is asked to measure, and what of the store that means."""
+"""The plan of a run, and the versions in the store that it selects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from service.store.layout import Store
 
 
 def _number(value: object) -> object:
-    """Nothing else: pydantic would also take `true` and `"1"`, which no JSON Schema calls numbers."""
+    """Accepts only JSON numbers: pydantic would also convert `true` and `"1"`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("it is not a number")
     return value
@@ -48,21 +48,21 @@ class Subject:
 
     @classmethod
     def every(cls, cards: Sequence[Card], engines: Sequence[EngineName]) -> list[Self]:
-        """Each card on each engine, once; lightest head first, so that ratios are over the lighter."""
+        """Each card on each engine, once; lightest head first, so that ratios divide by the lighter."""
         lightest_first = sorted(cards, key=lambda card: card.structure.weight_bytes)
         return [cls(card, engine) for engine in dict.fromkeys(engines) for card in lightest_first]
 
     def is_runnable(self) -> bool:
-        """Whether the engine takes this kind of head: an int8 graph is OpenVINO's."""
+        """Whether the engine can run this head: only OpenVINO runs int8 graphs."""
         return self.card.quantization is None or self.engine == "openvino"
 
     def differs_in_one(self, other: "Subject") -> bool:
-        """Whether a ratio of the two says something: another head or another engine, not both."""
+        """Whether a ratio of the two is meaningful: head or engine differs, but not both."""
         return (self.card.head == other.card.head) != (self.engine == other.engine)
 
 
 def cards_in(store: Store, heads: Sequence[str] | None) -> list[Card]:
-    """The newest readable card of each head, of all when None.
+    """The newest readable card of each of `heads`, or of all heads for None.
 
     Raises CommandError for an empty store, UnknownHead, or HeadUnavailable.
     """

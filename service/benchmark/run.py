@@ -1,4 +1,4 @@
-"""One run: a memory pass, one child at a time; then a latency pass, in which children take turns."""
+"""A run: a memory pass with one child at a time, then a latency pass in which children take turns."""
 
 import contextlib
 import itertools
@@ -30,7 +30,7 @@ Rounds = list[Sequence[float]]  # Latencies in ms, a sequence for each round.
 
 @dataclass(frozen=True)
 class Entrant:
-    """A subject whose child is warm; `rounds` by batch size."""
+    """A subject with its warmed-up child; `rounds` holds latencies by batch size."""
 
     subject: Subject
     child: Child
@@ -44,7 +44,7 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is given; `end` is on the monotonic clock. `on_progress` hears of each order."""
+    """The parameters of a run; `end` is monotonic time. `on_progress` is called with each order."""
 
     store: Store
     threads: int
@@ -56,16 +56,16 @@ class Run:
     on_progress: Callable[[str], None] = lambda _: None
 
     def weigh(self) -> list[Memory]:
-        """The memory pass. Raises BadParameter or HeadUnavailable where a subject cannot be opened.
+        """Runs the memory pass. Raises BadParameter or HeadUnavailable if a subject cannot be opened.
 
-        Raises BenchmarkFailed or TimeoutError, as all that follows.
+        As later steps do, it raises BenchmarkFailed or TimeoutError.
         """
         # Read the sizes before any child starts.
         file_bytes = [self._file_bytes(subject) for subject in self.subjects]
         return list(map(self._memory, self.subjects, file_bytes))
 
     def time(self) -> list[Entrant]:
-        """The latency pass: A B, B A, ..., so that drift and order meet all alike; one round or more."""
+        """Runs the latency pass, at least one round: A B, B A, ..., so that drift affects all alike."""
         entrants = [self._enter(subject) for subject in self.subjects]
         end = self.end - RATIO_S * len(self._pairs(entrants)) * len(self.batch_sizes)
         turns = len(self.batch_sizes) * len(entrants)
@@ -79,7 +79,7 @@ class Run:
         return entrants
 
     def ratios(self, entrants: Sequence[Entrant]) -> list[Ratio]:
-        """Of each pair that differs in one thing, for each batch size."""
+        """The ratios of each pair that differs in one thing, for each batch size."""
         return [
             _ratio(over, below, size)
             for below, over in self._pairs(entrants)
@@ -119,7 +119,7 @@ class Run:
         return Entrant(subject, child, loaded, {size: [] for size in self.batch_sizes})
 
     def _round(self, entrants: Sequence[Entrant], turn_s: float) -> None:
-        """A turn of each for each batch size; counts when all are done."""
+        """Lets each child take a turn for each batch size. A round counts only if it is complete."""
         done = []
         for size, entrant in itertools.product(self.batch_sizes, entrants):
             order = Order(do="turn", batch_size=size, seconds=turn_s)
@@ -146,7 +146,7 @@ class Run:
 
 
 def measured(entrant: Entrant, memory: Memory) -> MeasuredHead:
-    """One row of the report."""
+    """The report's row of one subject."""
     card, first_call_ms = entrant.subject.card, entrant.loaded.first_call_ms
     return MeasuredHead(
         head=card.head,

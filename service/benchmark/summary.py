@@ -1,4 +1,4 @@
-"""The arithmetic of latencies: percentiles, and ratios of medians with their intervals."""
+"""Latency statistics: percentiles, and ratios of medians with confidence intervals."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ Rounds = Sequence[Sequence[float]]
 
 
 def summarise(batch_size: int, first_call_ms: float, latencies_ms: Sequence[float]) -> Latency:
-    """Percentiles interpolate linearly (type 7 of Hyndman and Fan 1996); stdev divides by n - 1."""
+    """Summarises latencies. Percentiles: type 7 of Hyndman and Fan 1996; stdev divides by n - 1."""
     p50, p90, p95, p99 = np.percentile(latencies_ms, [50, 90, 95, 99])
     mean = float(np.mean(latencies_ms))
     return Latency(
@@ -33,10 +33,10 @@ def summarise(batch_size: int, first_call_ms: float, latencies_ms: Sequence[floa
 
 
 def median_ratio(ones: Rounds, others: Rounds) -> tuple[float, float | None, float | None]:
-    """The median of `ones` over that of `others`, and its 95 % percentile-bootstrap interval, if any.
+    """The ratio of the medians, and its 95 % percentile-bootstrap interval, if there is one.
 
-    Both hold the latencies of each round. What is drawn again is whole rounds, the same of both:
-    calls of one round are alike, and what both saw of the machine's drift cancels.
+    Both arguments hold the latencies of each round. The bootstrap resamples whole rounds, the same for
+    both: calls within a round are correlated, and drift of the machine that affects both cancels.
     """
     mine, theirs = [np.asarray(r) for r in ones], [np.asarray(r) for r in others]
     if len(mine) < MIN_ROUNDS:

@@ -1,4 +1,4 @@
-"""A report for people: a table on a terminal, plain columns elsewhere."""
+"""Prints a report: as a table on a terminal, else in plain columns."""
 
 from rich.table import Table
 

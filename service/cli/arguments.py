@@ -1,4 +1,4 @@
-"""What the command line takes. The commands themselves are in cli.py."""
+"""The arguments of the command line. main.py holds the commands."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ Command = Callable[[argparse.Namespace], int | None]
 
 
 def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
-    """The parser of sys.argv; `run` in what it parses is the command of that name."""
+    """The parser of sys.argv; the attribute `run` of its result is the chosen command."""
     top = argparse.ArgumentParser(
         "resnet-heads", description="Serve ResNet50 heads, and fill their store."
     )
@@ -130,7 +130,7 @@ def _add_predict(predict: argparse.ArgumentParser) -> None:
 
 
 def _path(text: str) -> Path:
-    """Not an empty one: it would be the folder one is in."""
+    """Parses a path. Refuses an empty one, which would mean the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("it is empty")
     return Path(text)

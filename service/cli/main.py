@@ -1,4 +1,4 @@
-"""The command line. Each command calls one function below; what goes wrong is one line and exit 2."""
+"""The command line, one function per command. An error prints one line and exits with 2."""
 
 import argparse
 import os
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def sentence(exc: Exception) -> str:
-    """What is told of a command that failed."""
+    """The error message of a command that failed."""
     match exc:
         case ValidationError():
             first = exc.errors()[0]
@@ -145,7 +145,7 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _tell(card: Card) -> None:
-    """What was published, and the assumptions that it rests on."""
+    """Prints what was published, and the assumptions in its notes."""
     megabytes = card.structure.weight_bytes / 1e6
     print(f"{card.head} version {card.version}: {len(card.labels)} classes, head of {megabytes:.2f} MB")
     if card.training:
@@ -161,7 +161,7 @@ def _tell(card: Card) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    """The environment's settings, with the flags that were given on top."""
+    """The settings from the environment, overridden by the flags that were given."""
     given = {name: getattr(arguments, name, None) for name in Settings.model_fields}
     return Settings(**{name: value for name, value in given.items() if value is not None})
 

@@ -1,4 +1,4 @@
-"""`resnet-heads predict`: asks a server about files and folders of pictures, and shows its answers."""
+"""`resnet-heads predict`: sends pictures in files and folders to a server, and prints its answers."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ FOR_ALL = (401, 403, 404, 503)  # Any other file would get the same status.
 
 
 class Outcome(BaseModel):
-    """What one file got: ranked classes by head, or why none, or why no map."""
+    """The result of one file: ranked classes by head, or the reason why it has none or no map."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,7 +33,7 @@ class Outcome(BaseModel):
 
 @dataclass(frozen=True)
 class Asking:
-    """What a server is asked about each file. No head: its default one; `maps`: a folder for them."""
+    """The request for each file. No `heads`: the default one; `maps` is a folder for evidence maps."""
 
     client: Client
     heads: Sequence[str] = ()
@@ -41,14 +41,14 @@ class Asking:
     maps: Path | None = None
 
     def outcomes(self, files: Sequence[Path]) -> Iterator[Outcome]:
-        """Of each file in order. Raises CallFailed where no other would be answered."""
+        """Yields the outcome of each file in order. Raises CallFailed if every other would fail too."""
         start = Path(os.path.commonpath([os.path.abspath(file.parent) for file in files]))
         for batch in _batches(files):
             for outcome in self._ask(batch):
                 yield self._explained(outcome, start) if self.maps else outcome
 
     def _ask(self, batch: Sequence[Path]) -> Iterator[Outcome]:
-        """A request for the batch; where it is refused for one file, others for the rest."""
+        """Sends the batch in one request; if one file is refused, sends the others again without it."""
         if not batch:
             return
         try:
@@ -86,7 +86,7 @@ class Asking:
                 yield Outcome(file=file, predictions={predicted.head: result.predictions})
 
     def _explained(self, outcome: Outcome, start: Path) -> Outcome:
-        """Writes the map of each head, at the file's place below `start`."""
+        """Writes the map of each head to `maps`, at the file's path relative to `start`."""
         assert self.maps is not None  # noqa: S101 (else nobody asks)
         place = self.maps / Path(os.path.abspath(outcome.file)).relative_to(start)
         try:
@@ -102,10 +102,10 @@ class Asking:
 
 
 def predict_files(asking: Asking, paths: Sequence[Path], as_json: bool) -> int:
-    """Prints what the files got, and says why some failed. Returns the exit code: 1 if any did.
+    """Prints the outcomes, and why some failed. Returns the exit code: 1 if any failed.
 
-    Raises CommandError or OSError before anything is asked, and CallFailed when the rest would fail too;
-    what is known is printed first.
+    Raises CommandError or OSError before the first request, and CallFailed when the rest would fail too,
+    after the known outcomes were printed.
     """
     files = find(paths)
     if asking.maps:
@@ -125,7 +125,7 @@ def predict_files(asking: Asking, paths: Sequence[Path], as_json: bool) -> int:
 
 
 def find(paths: Iterable[Path]) -> list[Path]:
-    """The files, and in folders all pictures that are not hidden. Raises CommandError for none."""
+    """The files, and all pictures in folders but hidden ones. Raises CommandError if there are none."""
     files: list[Path] = []
     for path in paths:
         inside = list(_pictures(path)) if path.is_dir() else [path]

@@ -1,4 +1,4 @@
-"""`resnet-heads serve`: listens, says where, and gives a balancer the time to notice that it stops."""
+"""`resnet-heads serve`: runs the server, and drains it on SIGTERM so that load balancers notice."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ LINGER_S = 0.5  # Time for a request that is on its way while the listener close
 
 
 def serve(settings: Settings) -> None:
-    """Serves until a signal ends it. Raises CommandError where it cannot listen."""
+    """Serves until a signal ends it. Raises CommandError if it cannot listen."""
     handler = logs.handler(is_json=settings.log_format == "json")
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     listener = bound(settings.host, settings.port)
@@ -54,9 +54,9 @@ def serve(settings: Settings) -> None:
 
 
 def bound(host: str, port: int, unread_s: float = UNREAD_S) -> socket.socket:
-    """A socket with its address that does not listen yet: uvicorn sees to that. Raises CommandError.
+    """Returns a socket that is bound and does not listen, which uvicorn does. Raises CommandError.
 
-    On Linux a client that reads nothing of its answer for `unread_s` is disconnected.
+    On Linux a client that reads nothing of its answer for `unread_s` is disconnected (TCP_USER_TIMEOUT).
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -73,13 +73,13 @@ def bound(host: str, port: int, unread_s: float = UNREAD_S) -> socket.socket:
 
 
 def url_of(host: str, port: int) -> str:
-    """With IPv6's brackets, and with the `%` of a zone escaped (RFC 6874)."""
+    """The URL of an address: IPv6 in brackets, with the `%` of a zone escaped (RFC 6874)."""
     address = f"[{host.replace('%', '%25')}]" if ":" in host else host
     return f"http://{address}:{port}"
 
 
 def _announce(url: str, heads: list[str], settings: Settings) -> None:
-    """Where the server is, and one line that works as printed."""
+    """Prints the server's URL, and a command that can be pasted."""
     serving = f"Serving {', '.join(heads)} on {url}"
     if settings.log_format == "json":  # A program reads the log, and needs no line to try.
         log.info(serving)
@@ -95,10 +95,11 @@ def _announce(url: str, heads: list[str], settings: Settings) -> None:
 
 
 class DrainingServer(uvicorn.Server):
-    """On SIGTERM `stopping` is set, for readiness to fail; requests are served for `delay_s` more.
+    """On SIGTERM sets `stopping`, so that readiness fails, and serves for `delay_s` more.
 
-    Their answers close their connections. Then uvicorn stops listening and finishes what has begun. A
-    second SIGTERM ends the process at once; Ctrl-C, which no balancer sends, skips the delay.
+    Answers in that time close their connections. Then uvicorn stops listening and finishes the requests
+    that have begun. A second SIGTERM ends the process at once. Ctrl-C, which no load balancer sends,
+    skips the delay.
     """
 
     def __init__(self, config: uvicorn.Config, stopping: threading.Event, delay_s: float) -> None:
@@ -108,7 +109,7 @@ class DrainingServer(uvicorn.Server):
         self._end: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """uvicorn's handler of signals; runs in the main thread."""
+        """Handles signals in place of uvicorn; runs in the main thread."""
         self._stopping.set()
         if sig != signal.SIGTERM:
             super().handle_exit(sig, frame)
@@ -118,7 +119,7 @@ class DrainingServer(uvicorn.Server):
             self._end = time.monotonic() + self._delay_s
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn asks ten times a second whether to stop."""
+        """Returns whether to stop; uvicorn calls it ten times a second."""
         if await super().on_tick(counter):
             return True
         if self._end is None:
@@ -128,7 +129,7 @@ class DrainingServer(uvicorn.Server):
         return time.monotonic() >= self._end
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuses connections from now on; whoever has one is served on it before it is closed."""
+        """Refuses new connections, and serves open ones before it closes them."""
         if self._end is not None:
             accepted = [connection for listener in sockets or [] for connection in self._last(listener)]
             loop = asyncio.get_running_loop()
@@ -138,7 +139,7 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _last(self, listener: socket.socket) -> list[socket.socket]:
-        """Stops listening; returns the connections that wait there, which the kernel would reset."""
+        """Stops listening. Returns the connections in its backlog, which the kernel would reset."""
         # The duplicate keeps waiting connections when uvicorn closes its listener.
         twin = listener.dup()
         for server in self.servers:
@@ -151,6 +152,6 @@ class DrainingServer(uvicorn.Server):
         return waiting
 
     def _protocol(self) -> asyncio.Protocol:
-        """As uvicorn makes them."""
+        """Creates a connection's protocol as uvicorn does."""
         make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)

@@ -1,4 +1,4 @@
-"""A client of the service for Python programs: needs no server's libraries, and no engine's.
+"""A Python client of the service that needs neither the server's libraries nor an engine.
 
 with Client("http://localhost:8000") as client:
     print(client.predict("a.jpg", head="gap").results[0].predictions[0].label)

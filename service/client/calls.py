@@ -1,4 +1,4 @@
-"""What can be asked of the service. Each function is a method of both clients, written once."""
+"""The calls to the service. Each function is written once, and becomes a method of both clients."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from service.benchmark.report import Progress, Report
 
 T = TypeVar("T")
 
-Image = bytes | str | os.PathLike[str]  # the bytes of a file, or its path
+Image = bytes | str | os.PathLike[str]  # The bytes of a file, or its path.
 Value = str | int | None
 OnProgress = Callable[[Progress], None]
 
@@ -24,7 +24,7 @@ MORE_S = 30.0  # A benchmark may take so much longer than its own seconds.
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One request, and how its answer is read. `timeout_s` None: the client's."""
+    """One request, and how its answer is parsed. `timeout_s` None means the client's timeout."""
 
     method: str
     path: str
@@ -40,9 +40,9 @@ class Call(Generic[T]):
 def predict(
     *images: Image, head: str | None = None, top_k: int | None = None, timeout_s: float | None = None
 ) -> Call[Predicted]:
-    """Ranked classes of each image by one head, by the server's default head when None.
+    """Ranked classes of each image by one head; None is the server's default head.
 
-    Raises a leaf of CallFailed, or OSError for a file that cannot be read; so do the others.
+    Like all calls it raises a subclass of CallFailed, or OSError for a file that cannot be read.
     """
     query = [("head", head), ("top_k", top_k)]
     return Call("POST", "/predict", Predicted.model_validate_json, query, images, timeout_s=timeout_s)
@@ -54,7 +54,7 @@ def compare(
     top_k: int | None = None,
     timeout_s: float | None = None,
 ) -> Call[Compared]:
-    """Ranked classes of each image by several heads, by all that serve when None."""
+    """Ranked classes of each image by several heads; None means all that serve."""
     query = [("heads", None if heads is None else ",".join(heads)), ("top_k", top_k)]
     return Call("POST", "/compare", Compared.model_validate_json, query, images, timeout_s=timeout_s)
 
@@ -65,7 +65,7 @@ def explain(
     class_: str | int | None = None,
     timeout_s: float | None = None,
 ) -> Call[Explained]:
-    """The evidence map of a class, a label or an index, in each image; of its top class when None."""
+    """The evidence map of a class (label or index) in each image; None means its likeliest class."""
     query = [("head", head), ("class", class_)]
     return Call("POST", "/explain", Explained.model_validate_json, query, images, timeout_s=timeout_s)
 
@@ -77,7 +77,7 @@ def explain_png(
     class_: str | int | None = None,
     timeout_s: float | None = None,
 ) -> Call[bytes]:
-    """The same for one image as a PNG file: the picture with the map over it, and a legend."""
+    """The evidence map of one image as PNG: the picture under the map, with a legend."""
     query = [("head", head), ("class", class_), ("format", "png")]
     return Call("POST", "/explain", bytes, query, [image], accept=PNG, timeout_s=timeout_s)
 
@@ -89,9 +89,9 @@ def shift(
     offsets: Sequence[tuple[int, int]] = (),
     timeout_s: float | None = None,
 ) -> Call[Shifted]:
-    """What each head answers when the picture is moved by (right, down) pixels of its input.
+    """The answers of each head to the picture moved by (right, down) pixels of its input.
 
-    Without heads all that serve, without offsets the server's 25.
+    No heads means all that serve; no offsets means the server's 25.
     """
     moves = [("offset", f"{right},{down}") for right, down in offsets]
     query = [*(("head", head) for head in heads), *moves]
@@ -104,7 +104,7 @@ def heads(*, timeout_s: float | None = None) -> Call[HeadList]:
 
 
 def benchmark(*, timeout_s: float | None = None) -> Call[Report]:
-    """The last report of the server's host. Refused with 404 where there is none."""
+    """The last report of the server's host. Raises Refused with status 404 if there is none."""
     return Call("GET", "/benchmark", Report.model_validate_json, timeout_s=timeout_s)
 
 
@@ -117,9 +117,9 @@ def measure(
     on_progress: OnProgress = lambda _: None,
     timeout_s: float | None = None,
 ) -> Call[Report]:
-    """A new report; `on_progress` hears what is being measured. Hanging up ends the run.
+    """Measures anew; `on_progress` is called with each step. Closing the connection ends the run.
 
-    Needs the server's admin key where it has one. The deadline is `seconds` and 30 more.
+    Needs the server's admin key if it has one. The default deadline is 30 s longer than `seconds`.
     """
     asked = {"heads": heads, "engines": engines, "batch_sizes": batch_sizes, "seconds": seconds}
     return Call(
@@ -134,7 +134,7 @@ def measure(
 
 
 def content(image: Image) -> bytes:
-    """The bytes of an image file. Raises OSError, which names the file also where reading it failed."""
+    """The bytes of an image file. Raises OSError that names the file, even if reading fails midway."""
     if isinstance(image, bytes):
         return image
     try:

@@ -1,4 +1,4 @@
-"""The two clients, which differ only in how they wait."""
+"""The blocking and the asyncio client. They differ only in how they wait."""
 
 import asyncio
 import functools
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Method(Generic[P, T]):
-    """A function that makes a call, as a method: it sends the call, and returns what is answered."""
+    """Turns a function that makes a call into a method that sends it and returns the answer."""
 
     def __init__(self, make: Callable[P, Call[T]]) -> None:
         self._make = make
@@ -45,7 +45,7 @@ class Method(Generic[P, T]):
 
 
 class Methods:
-    """What both clients can do."""
+    """The methods of both clients."""
 
     predict = Method(calls.predict)
     compare = Method(calls.compare)
@@ -58,9 +58,9 @@ class Methods:
 
 
 class Client(Methods):
-    """Blocks until it has the answer. One may be used by several threads.
+    """The blocking client. Thread-safe.
 
-    Asks again when the server is busy and says when to, if that is within the call's deadline.
+    It retries when the server is busy and sends Retry-After, within the call's deadline.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Client(Methods):
         self._http.close()
 
     def send(self, call: Call[T]) -> T:
-        """The answer to a call. Raises a leaf of CallFailed, or OSError for an image's file."""
+        """Sends a call. Raises a subclass of CallFailed, or OSError for an image file."""
         exchange = Exchange(call, self._url, self._timeout_s)
         while True:
             with exchange.failures(), self._http.stream(**exchange.request()) as response:
@@ -95,12 +95,12 @@ class Client(Methods):
 
 
 class AsyncClient(Methods):
-    """The same for asyncio: each method is awaited. A call that is cancelled hangs up."""
+    """The asyncio client: each method is awaited. Cancelling a call closes its connection."""
 
     def __init__(
         self, url: str = DEFAULT_URL, *, api_key: str | None = None, timeout_s: float = TIMEOUT_S
     ) -> None:
-        """As that of Client."""
+        """Takes the same arguments as Client."""
         self._url = url
         self._timeout_s = timeout_s
         self._http = httpx.AsyncClient(base_url=_checked(url), headers=_headers(api_key))
@@ -116,7 +116,7 @@ class AsyncClient(Methods):
         await self._http.aclose()
 
     async def send(self, call: Call[T]) -> T:
-        """As that of Client; files are read and answers understood beside the event loop."""
+        """Sends a call as Client does; reads files and parses answers in threads."""
         exchange = await asyncio.to_thread(Exchange, call, self._url, self._timeout_s)
         while True:
             with exchange.failures():

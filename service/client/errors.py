@@ -13,7 +13,7 @@ from service.errors import ServiceError
 
 
 class CallFailed(ServiceError):
-    """Root of what a call raises."""
+    """Base class of the errors of a call."""
 
 
 class WrongUrl(CallFailed):
@@ -24,21 +24,21 @@ class WrongUrl(CallFailed):
 
 
 class Unreachable(CallFailed):
-    """There is no connection to the server, or it broke off."""
+    """The server cannot be reached, or the connection broke off."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"There is no connection to {url}: {reason or 'it broke off'}")
 
 
 class TimedOut(CallFailed):
-    """The answer was not there within the deadline."""
+    """The answer did not arrive within the deadline."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
         super().__init__(f"{url} did not answer within {timeout_s:g} s.")
 
 
 class NotUnderstood(CallFailed):
-    """Something answered that is not this service, or one of another release."""
+    """The answer is not from this service, or from another release of it."""
 
     def __init__(self, url: str, answer: str) -> None:
         super().__init__(f"{url} does not answer as resnet-heads does, but with {answer}.")
@@ -47,8 +47,8 @@ class NotUnderstood(CallFailed):
 class Refused(CallFailed):
     """The service answered with a problem document.
 
-    `status` is that of HTTP, `kind` the end of the problem's type (`unknown-head`), `image` the index
-    of the image at fault, and `retry_after_s` when to try again, where the service says so.
+    `status` is the HTTP status, `kind` the last part of the problem's type (`unknown-head`), `image` the
+    index of the image at fault, and `retry_after_s` the seconds to wait, if the service gives them.
     """
 
     def __init__(self, problem: Problem, retry_after_s: float | None = None) -> None:

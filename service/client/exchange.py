@@ -1,4 +1,4 @@
-"""One call's requests, and what their answers mean. Sends nothing and waits for nothing itself."""
+"""The requests of one call and the parsing of its answers, without I/O (sans-I/O)."""
 
 import uuid
 from collections.abc import Generator
@@ -24,7 +24,7 @@ MIN_WAIT_S = 0.1  # Do not ask in a tight loop where a server says 0.
 
 
 class Answer:
-    """One response as it arrives. Of a stream of events, its last one is the answer."""
+    """A response that is being received. The last event of an event stream is its content."""
 
     def __init__(self, response: httpx.Response, deadline: Deadline, on_progress: OnProgress) -> None:
         self.status = response.status_code
@@ -36,7 +36,7 @@ class Answer:
         self._on_progress = on_progress
 
     def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes of the body. Raises TimeoutError."""
+        """Adds the next bytes of the body. Raises TimeoutError after the deadline."""
         if self._deadline.left_s() <= 0:
             raise TimeoutError
         if self.media_type != EVENTS:
@@ -55,7 +55,7 @@ class Answer:
             self.media_type = PROBLEM if fields[b"event"] == b"problem" else JSON
 
     def retry_after_s(self) -> float | None:
-        """How long the server asks to wait, in seconds or until a date; None when it does not."""
+        """The seconds to wait by Retry-After, a number or a date; None without the header."""
         told = self.headers.get("retry-after", "")
         if told.isdecimal():
             return float(told)
@@ -71,10 +71,10 @@ class Answer:
 
 
 class Exchange(Generic[T]):
-    """A call with its deadline, which counts from here over all attempts."""
+    """A call with its deadline, which covers all attempts."""
 
     def __init__(self, call: Call[T], url: str, timeout_s: float) -> None:
-        """Reads the images. Raises OSError."""
+        """Reads the images and starts the deadline. Raises OSError."""
         self._call = call
         self._url = url
         self._id = uuid.uuid4().hex
@@ -82,7 +82,7 @@ class Exchange(Generic[T]):
         self.deadline = Deadline.after(timeout_s if call.timeout_s is None else call.timeout_s)
 
     def request(self) -> dict[str, Any]:
-        """What httpx is to send, with the time that is left."""
+        """The arguments of the request for httpx, with the remaining time as its timeout."""
         left_s = max(self.deadline.left_s(), 1e-3)
         return {
             "method": self._call.method,
@@ -99,11 +99,11 @@ class Exchange(Generic[T]):
         }
 
     def answer(self, response: httpx.Response) -> Answer:
-        """An answer of which nothing has been read yet."""
+        """Returns an Answer that receives this response."""
         return Answer(response, self.deadline, self._call.on_progress)
 
     def wait_s(self, answer: Answer) -> float | None:
-        """How long to wait before another attempt; None when this was the last."""
+        """The seconds until the next attempt; None if there is none."""
         asked_s = answer.retry_after_s()
         if answer.status not in BUSY or asked_s is None:
             return None
@@ -111,7 +111,7 @@ class Exchange(Generic[T]):
         return wait_s if wait_s < self.deadline.left_s() else None
 
     def result(self, answer: Answer) -> T:
-        """What the answer says. Raises Refused or NotUnderstood."""
+        """Parses the answer. Raises Refused or NotUnderstood."""
         wanted = JSON if self._call.accept == EVENTS else self._call.accept
         try:
             if answer.media_type == PROBLEM:
@@ -127,7 +127,7 @@ class Exchange(Generic[T]):
 
     @contextmanager
     def failures(self) -> Generator[None, None, None]:
-        """What httpx raises becomes TimedOut or Unreachable."""
+        """Translates errors of httpx to TimedOut or Unreachable."""
         try:
             yield
         except (httpx.TimeoutException, TimeoutError) as exc:

@@ -26,7 +26,7 @@ from service.store.card import Input
 P = ParamSpec("P")
 
 Moves = Sequence[tuple[Job, Offset]]
-Picture = bytes | NDArray[np.uint8]  # a file, or pixels as the head takes them
+Picture = bytes | NDArray[np.uint8]  # A file, or pixels in the input size of the head.
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def staged(parent: Path) -> Iterator[Path]:
     """Yields an empty folder on the file system of `parent`, and deletes it unless it was renamed."""
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".staging-", dir=parent) as outer:
-        # the outer folder is private (0700); what is published must have ordinary permissions
+        # The outer folder is private (0700); what is published must have ordinary permissions.
         folder = Path(outer) / "content"
         folder.mkdir()
         yield folder

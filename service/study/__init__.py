@@ -1,1 +1,1 @@
-"""Compares the heads of a store: reads cards and the host's last report; runs and measures nothing."""
+"""Compares the heads of a store from their cards and the host's last report. It runs no model."""

@@ -1,4 +1,4 @@
-"""What the page draws: points in series, ready to plot. Accuracies are in percent."""
+"""The charts of the page as series of points. Accuracies are in percent."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ ACCURACY = "accuracy, %"
 
 @dataclass(frozen=True)
 class Point:
-    """`low` to `high` is the 95 % interval of `y`, where there is one."""
+    """A point; `low` to `high` is the 95 % interval of `y`, if there is one."""
 
     x: float
     y: float
@@ -22,7 +22,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """`head` is the one it is coloured by; None for a series of several."""
+    """A series of points; `head` determines its colour, and is None for a series of several heads."""
 
     name: str
     head: str | None
@@ -33,7 +33,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """`x` and `y` name the axes, with their units."""
+    """A chart of series; `x` and `y` are the axes' labels, with units."""
 
     title: str
     x: str
@@ -42,7 +42,7 @@ class Chart:
 
 
 def of(tested: Sequence[Candidate], roads: Sequence[Road]) -> list[Chart]:
-    """The charts that there is something to draw in."""
+    """The charts that have at least one point."""
     charts = [
         _against("latency", "p50 of single pictures, ms", tested, lambda row: row.latency_ms),
         _against("memory", "resident, MB", tested, lambda row: row.resident_mb),
@@ -123,7 +123,7 @@ def _shifts(tested: Sequence[Candidate]) -> tuple[Series, ...]:
 
 
 def _road(road: Road) -> Chart:
-    """The average poolings as one line, its ends as Flatten and GAP compute them beside it."""
+    """Average poolings as one line; Flatten and GAP, its two ends, as single points."""
     points = [(stop, _accuracy(stop.filter_side, stop.candidate.experiment.accuracy)) for stop in road]
     line = Series("average pooling", None, tuple(point for stop, point in points if stop.is_average))
     ends = (

@@ -1,4 +1,4 @@
-"""The study's tables as rows of text, for the terminal and the page alike."""
+"""The study's tables as rows of text, for the terminal and the page."""
 
 from dataclasses import dataclass
 
@@ -13,14 +13,14 @@ UNKNOWN = "-"
 
 @dataclass(frozen=True)
 class Figures:
-    """A table; every row is as long as `names`."""
+    """A table; every row has as many cells as `names`."""
 
     names: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
 def of_heads(study: Study) -> Figures:
-    """One row a head."""
+    """The table of heads, one row each."""
     shifts = [f"shifted {pixels} px %" for pixels in study.shifts]
     costs = ("train s", "parameters", "in the head", "model MB", "resident MB", "p50 ms")
     return Figures(
@@ -30,7 +30,7 @@ def of_heads(study: Study) -> Figures:
 
 
 def of_road(road: Road) -> Figures:
-    """One row a stop, from Flatten to GAP."""
+    """The table of a pooling road, one row a stop, from Flatten to GAP."""
     return Figures(
         names=("pooling road", "filter", "cells", "accuracy %", "95 % interval", "in the head"),
         rows=tuple(
@@ -47,7 +47,7 @@ def of_road(road: Road) -> Figures:
 
 
 def accuracy_cells(interval: Interval | None) -> tuple[str, str]:
-    """The mean and the interval, in percent."""
+    """The cells for an accuracy: the mean and the interval, in percent."""
     if interval is None:
         return UNKNOWN, UNKNOWN
     mean = points(interval.mean)

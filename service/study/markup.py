@@ -1,4 +1,4 @@
-"""HTML of the study's parts. Everything that is text is escaped here, and nowhere else."""
+"""The HTML of the study's parts. All text is escaped in this module, and in no other."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -19,13 +19,13 @@ def paragraphs(lines: Iterable[object]) -> str:
 
 
 def listing(lines: Iterable[object]) -> str:
-    """A list, or nothing where there is nothing to list."""
+    """An HTML list, or an empty text if there are no lines."""
     items = "".join(f"<li>{escape(str(line))}</li>" for line in lines)
     return items and f"<ul>{items}</ul>"
 
 
 def html_table(figures: Figures, caption: str) -> str:
-    """The first cell of a row names it."""
+    """An HTML table; the first cell of each row is its header."""
     body = "".join(
         f"<tr>{_header('row', first)}{''.join(map(_cell, others))}</tr>"
         for first, *others in figures.rows
@@ -34,7 +34,7 @@ def html_table(figures: Figures, caption: str) -> str:
 
 
 def figure(number: int, chart: Chart) -> str:
-    """A canvas for the script to draw on, and the same figures as a table."""
+    """A canvas for the script to draw on, and a table of the same figures."""
     rows = tuple(
         (series.name, f"{point.x:g}", f"{point.y:.4g}", _interval(point.low, point.high))
         for series in chart.series
@@ -51,7 +51,7 @@ def figure(number: int, chart: Chart) -> str:
 
 
 def confusion_table(one: Candidate) -> str:
-    """Rows: the truth; columns: what the head took it for; shaded by the share of the row."""
+    """The confusion matrix: rows are true classes, columns predicted; shaded by share of the row."""
     labels = one.row.card.labels
     body = "".join(
         f"<tr>{_header('row', label)}{_shaded(counts)}</tr>"

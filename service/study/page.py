@@ -1,4 +1,4 @@
-"""The study as one HTML file that needs no network, and that may fetch nothing."""
+"""The study as one HTML file that needs no network; its Content-Security-Policy forbids all requests."""
 
 import base64
 import contextlib
@@ -23,7 +23,7 @@ LICENCE = "chart.umd.LICENSE"
 
 
 def check(path: Path) -> None:
-    """Raises CommandError where `write` would, as far as that can be known before there is a study."""
+    """Raises CommandError if `write_page` would fail, as far as that is known before the study."""
     if not path.parent.is_dir():
         raise CommandError(f"There is no folder {path.parent} to write {path.name} to.")
     if path.is_dir():
@@ -33,7 +33,7 @@ def check(path: Path) -> None:
 
 
 def write_page(study: Study, path: Path) -> None:
-    """Replaces the file whole or not at all. Raises CommandError when it cannot."""
+    """Writes the page with an atomic rename. Raises CommandError if that fails."""
     check(path)
     text = render(study)
     with _writing(path), staged(path.parent) as folder:
@@ -51,7 +51,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def render(study: Study) -> str:
-    """The page. Its policy lets run what is hashed here, and nothing that a label might bring."""
+    """Renders the page. Its policy runs only scripts whose hashes it lists, none from a label."""
     body, drawn = _body(study)
     style = _asset("theme.css") + _own("page.css")
     script = _asset("plot.js") + _own("page.js")
@@ -77,7 +77,7 @@ def render(study: Study) -> str:
 
 
 def _body(study: Study) -> tuple[str, list[dict[str, object]]]:
-    """HTML, and the charts in the order of their canvases."""
+    """The HTML of the body, and the charts in the order of their canvases."""
     parts = [
         markup.html_table(of_heads(study), "The heads of the store"),
         markup.paragraphs(study.notes),
@@ -95,7 +95,7 @@ def _body(study: Study) -> tuple[str, list[dict[str, object]]]:
 
 
 def _group(tested: Sequence[Candidate], study: Study, drawn: list[Chart]) -> list[str]:
-    """The part of the page on heads that were tested on the same pictures; appends to `drawn`."""
+    """The HTML for heads that were tested on the same pictures; appends their charts to `drawn`."""
     heads = ", ".join(one.head for one in tested)
     parts = [markup.heading(f"On {len(tested[0].experiment.truth)} test pictures: {heads}")]
     roads = [road for road in study.roads if road[0].candidate in tested]
@@ -110,7 +110,7 @@ def _group(tested: Sequence[Candidate], study: Study, drawn: list[Chart]) -> lis
 
 
 def _json(value: object) -> str:
-    """JSON that holds no sign which HTML knows."""
+    """Encodes JSON without characters that are special in HTML."""
     text = json.dumps(value, allow_nan=False)
     return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
@@ -121,7 +121,7 @@ def _hash(text: str) -> str:
 
 
 def _without_source_map(script: str) -> str:
-    """Developer tools would look for the map beside the page."""
+    """Removes the link to the source map, which developer tools would try to fetch."""
     return script.partition("\n//# sourceMappingURL=")[0]
 
 

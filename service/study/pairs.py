@@ -1,4 +1,4 @@
-"""What each two heads' scores say of each other, in one sentence a pair."""
+"""Statistical comparisons of each pair of heads, in one sentence per pair."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ MIN_SEEDS = 2  # One seed alone has no interval.
 
 @dataclass(frozen=True)
 class Pair:
-    """`better` is the head that is right at least as often, by `difference` (a share of the pictures).
+    """Two heads; `better` is right at least as often, by `difference` (a share of the pictures).
 
-    The difference is paired by seed, or without interval that of one training each; `p` is
-    McNemar's, by picture, of the published weights.
+    The difference is paired by seed, or, without interval, that of one training each; `p` is that of
+    McNemar's test by picture on the published weights.
     """
 
     better: str
@@ -31,9 +31,10 @@ class Pair:
 
     @property
     def is_different(self) -> bool:
-        """Whether neither the chance of a seed nor that of the test pictures explains it.
+        """Whether chance, of seeds and of test pictures, does not explain the difference.
 
-        The interval by seed, where there is one, excludes 0; and McNemar's test says so by picture.
+        The interval by seed, if there is one, must exclude 0, and McNemar's test by picture be
+        significant.
         """
         low = self.difference.low
         return self.p < SIGNIFICANT and (low is None or low > 0)
@@ -54,7 +55,7 @@ class Pair:
 
 
 def pairs(tested: Sequence[Candidate]) -> list[Pair]:
-    """Each two heads that were tested on the same pictures."""
+    """Compares each two heads that were tested on the same pictures."""
     return [
         _pair(one, other)
         for one, other in itertools.combinations(tested, 2)
@@ -63,7 +64,7 @@ def pairs(tested: Sequence[Candidate]) -> list[Pair]:
 
 
 def notes(tested: Sequence[Candidate]) -> list[str]:
-    """What a reader of the sentences must know: how many there are, and who is not in them."""
+    """Notes on reading the sentences: the number of comparisons, and the heads that are not compared."""
     told = []
     if found := pairs(tested):
         told.append(
@@ -81,7 +82,7 @@ def notes(tested: Sequence[Candidate]) -> list[str]:
 
 
 def points(share: float) -> str:
-    """A share as percentage points; never "-0.0"."""
+    """Formats a share as percentage points; never "-0.0"."""
     return f"{round(100 * share, 1) + 0.0:.1f}"
 
 
@@ -94,7 +95,7 @@ def _pair(one: Candidate, other: Candidate) -> Pair:
 
 
 def _difference(one: Experiment, other: Experiment) -> tuple[Interval, int]:
-    """Paired by seed where both have the same two or more; else that of the published weights."""
+    """The difference paired by seed if both have the same two or more, else of published weights."""
     ones, others = ({run.seed: run.accuracy for run in e.runs} for e in (one, other))
     if ones.keys() != others.keys() or len(ones) < MIN_SEEDS:
         mean = float(_right(one).mean() - _right(other).mean())

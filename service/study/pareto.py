@@ -1,4 +1,4 @@
-"""Which heads are Pareto-best: nothing else is as good in all figures and better in one."""
+"""The Pareto-optimal heads: no other is as good in all figures and better in one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ Figures = tuple[float, ...]  # Higher is better for each figure.
 
 @dataclass(frozen=True)
 class Pareto:
-    """`note` says what was judged by, and which tested heads could not be."""
+    """The Pareto-optimal heads; `note` names the figures used, and tested heads without them."""
 
     best: frozenset[str]
     note: str
 
 
 def pareto(tested: Sequence[Candidate]) -> Pareto:
-    """By accuracy, latency and memory where any head has all three, else by accuracy and parameters.
+    """Judges by accuracy, latency and memory if any head has all three, else by accuracy and parameters.
 
-    Heads are judged among those that were tested on the same pictures.
+    Each head is compared with heads that were tested on the same pictures.
     """
     is_measured = any(_by_cost(one) for one in tested)
     figures, judged_by = (

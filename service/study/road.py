@@ -1,6 +1,6 @@
 """The pooling road: from Flatten to GAP by average pooling at stride 1 with growing filters.
 
-A filter of 1 leaves the map as it is, which is Flatten; one of the map's side leaves one cell, GAP.
+A filter of side 1 leaves the map as it is (Flatten); one of the map's side leaves one cell (GAP).
 """
 
 from collections.abc import Hashable, Sequence
@@ -19,7 +19,7 @@ class Stop:
 
     @property
     def is_average(self) -> bool:
-        """False for the two ends, which Flatten and GAP compute otherwise."""
+        """Whether the head pools by average windows; the two ends use Flatten or GAP instead."""
         return self.candidate.row.card.structure.pooling == "average"
 
 
@@ -27,7 +27,7 @@ Road = tuple[Stop, ...]
 
 
 def roads(tested: Sequence[Candidate]) -> list[Road]:
-    """Stops by filter; heads of one road differ in nothing but their pooling, and two or more do."""
+    """The roads of two or more heads that differ only in pooling; stops are sorted by filter."""
     stops = [stop for one in tested if (stop := _stop(one))]
     found = []
     for key in dict.fromkeys(_else(stop.candidate) for stop in stops):
@@ -41,7 +41,7 @@ def roads(tested: Sequence[Candidate]) -> list[Road]:
 
 
 def _else(one: Candidate) -> Hashable:
-    """All that must be equal."""
+    """The properties that must be equal for heads of one road."""
     card, experiment = one.row.card, one.experiment
     return (
         one.pictures,

@@ -1,4 +1,4 @@
-"""One head of the study: what its card and the last report of this host know of it."""
+"""One head of the study: its card, and its figures in the last report of this host."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from service.store.card import Card, Experiment, Interval
 
 @dataclass(frozen=True)
 class StudyRow:
-    """The newest readable version of a head; figures that nobody knows are None."""
+    """The newest readable version of a head; unknown figures are None."""
 
     card: Card
     measured: MeasuredHead | None = None
@@ -24,7 +24,7 @@ class StudyRow:
 
     @property
     def accuracy(self) -> Interval | None:
-        """Over the seeds; without interval where the card knows one number only."""
+        """The accuracy over seeds; without interval if the card has a single number."""
         if self.experiment:
             return self.experiment.accuracy
         if self.card.training:
@@ -37,7 +37,7 @@ class StudyRow:
 
     @property
     def parameters(self) -> int:
-        """Of backbone and head together."""
+        """The parameters of backbone and head together."""
         return self.card.backbone.parameters + self.card.structure.parameters
 
     @property
@@ -46,7 +46,7 @@ class StudyRow:
 
     @property
     def latency_ms(self) -> float | None:
-        """The median of single pictures."""
+        """The median latency of single pictures."""
         rows = self.measured.latency if self.measured else ()
         return next((row.p50_ms for row in rows if row.batch_size == 1), None)
 
@@ -55,14 +55,14 @@ class StudyRow:
         return self.measured.memory.resident_mb if self.measured else None
 
     def shifted(self, pixels: int) -> float | None:
-        """Accuracy on test pictures moved by so many pixels."""
+        """The accuracy on test pictures moved by `pixels`."""
         shifts = self.experiment.shifts if self.experiment else ()
         return next((shift.accuracy for shift in shifts if shift.pixels == pixels), None)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A row whose head has an experiment."""
+    """A row of a head that was trained by an experiment."""
 
     row: StudyRow
     experiment: Experiment
@@ -73,5 +73,5 @@ class Candidate:
 
     @property
     def pictures(self) -> Hashable:
-        """Equal where scores may be compared picture by picture."""
+        """A key that is equal for heads whose scores may be compared picture by picture."""
         return self.experiment.data, self.experiment.truth

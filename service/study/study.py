@@ -1,4 +1,4 @@
-"""The study: every head of a store in one table, and what may be said of them."""
+"""The study: all heads of a store in one table, with conclusions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from service.study.rows import Candidate, StudyRow
 
 @dataclass(frozen=True)
 class Study:
-    """`best` are heads; `notes` belong below the table, `pair_notes` below the pairs."""
+    """The study; `best` names heads, `notes` belong below the table, `pair_notes` below the pairs."""
 
     rows: tuple[StudyRow, ...]
     best: frozenset[str]
@@ -28,7 +28,7 @@ class Study:
 
     @property
     def shifts(self) -> list[int]:
-        """In pixels, of all heads."""
+        """The shifts in pixels of all heads."""
         return sorted({shift.pixels for one in self.tested for shift in one.experiment.shifts})
 
     @property
@@ -37,13 +37,13 @@ class Study:
 
     @property
     def groups(self) -> list[list[Candidate]]:
-        """Heads that were tested on the same pictures."""
+        """Groups of heads that were tested on the same pictures."""
         keys = dict.fromkeys(one.pictures for one in self.tested)
         return [[one for one in self.tested if one.pictures == key] for key in keys]
 
 
 def study_of(bench: Bench) -> Study:
-    """The newest readable version of each head. Raises CommandError for an empty store."""
+    """Studies the newest readable version of each head. Raises CommandError for an empty store."""
     cards, unreadable = _cards(bench.store)
     report = _report(bench, cards)
     rows = [StudyRow(card, _measured(report, card)) for card in cards]
@@ -65,7 +65,7 @@ def _tested(rows: Sequence[StudyRow]) -> list[Candidate]:
 
 
 def _cards(store: Store) -> tuple[list[Card], list[str]]:
-    """The cards, and why heads have none."""
+    """The cards, and the reasons why other heads have none."""
     heads = store.heads()
     if not heads:
         return cards_in(store, None), []  # cards_in raises CommandError for an empty store.
@@ -86,7 +86,7 @@ def _report(bench: Bench, cards: Sequence[Card]) -> Report | None:
 
 
 def _measured(report: Report | None, card: Card) -> MeasuredHead | None:
-    """Of one engine, the report's first: figures of two would not be comparable."""
+    """The card's row for the report's first engine: figures of two engines are not comparable."""
     rows = report.heads if report else ()
     for row in rows:
         if (row.head, row.version, row.engine) == (card.head, card.version, rows[0].engine):

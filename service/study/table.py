@@ -1,4 +1,4 @@
-"""The study for people at a terminal."""
+"""Prints the study on a terminal."""
 
 from rich.table import Table
 

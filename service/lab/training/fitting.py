@@ -18,7 +18,7 @@ from service.lab.training.pooled import TINY, Classes, Moments, PooledFeatures, 
 from service.store.card import Epoch
 
 MAX_EPOCHS = 40
-PATIENCE = 5  # epochs without a better validation loss
+PATIENCE = 5  # Training stops after so many epochs without a better validation loss.
 LEARNING_RATES = (1e-4, 1e-3, 1e-2)
 WEIGHT_DECAYS = (1e-2, 1.0)  # Decoupled weight decay: multiplied by the learning rate at each step.
 GRID = tuple(itertools.product(LEARNING_RATES, WEIGHT_DECAYS))
