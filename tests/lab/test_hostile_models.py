@@ -155,6 +155,34 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(good, refused, name):
     assert told == f"{name} in model.keras would unpack to 300000000 bytes."
 
 
+@pytest.mark.parametrize(
+    "packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_member_that_was_damaged_is_refused(place, packing, name):
+    content = np.random.default_rng(1).bytes(10_000)
+    file = write(place, dict.fromkeys(MEMBERS, content).items(), packing)
+    check_archive(file)
+    with zipfile.ZipFile(file) as archive:
+        member = archive.getinfo(name)
+    content = bytearray(file.read_bytes())
+    content[member.header_offset + 30 + len(name) + member.compress_size // 2] ^= 255
+    file.write_bytes(content)
+    with pytest.raises(CommandError, match=r"^model.keras cannot be loaded: \S"):
+        check_archive(file)
+
+
+def test_a_file_that_asks_for_a_password_is_refused(good, place):
+    file = write(place, good.items())
+    content = file.read_bytes()
+    for header, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the bit for it, in the flags
+        start = content.index(header) + at
+        content = content[:start] + bytes([content[start] | 1]) + content[start + 1 :]
+    file.write_bytes(content)
+    with pytest.raises(CommandError, match=r"cannot be loaded: .*password"):
+        check_archive(file)
+
+
 def weights(good, change) -> list[tuple[str, bytes]]:
     """The good model with other weights in the first kernel."""
     file = io.BytesIO(good[WEIGHTS])

@@ -12,7 +12,7 @@ MAX_TEXT_BYTES = 2**24
 
 
 def check_archive(path: Path) -> None:
-    """Raises CommandError for other members, including path traversal, and for zip bombs."""
+    """Raises CommandError for other members, including path traversal, for zip bombs, and for damage."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -32,3 +32,18 @@ def check_archive(path: Path) -> None:
         limit = MAX_RATIO * one.compress_size if one.filename == WEIGHTS else MAX_TEXT_BYTES
         if one.file_size > limit:
             raise CommandError(f"{one.filename} in {path.name} would unpack to {one.file_size} bytes.")
+    _check_content(path)
+
+
+def _check_content(path: Path) -> None:
+    """Raises CommandError where a member's checksum is wrong.
+
+    Keras reads the weights in parts, and since Python 3.12 zipfile does not notice damage that way.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as exc:  # Decompressors may raise anything.
+        raise CommandError(f"{path.name} cannot be loaded: {str(exc) or type(exc).__name__}.") from exc
+    if damaged:
+        raise CommandError(f"{path.name} cannot be loaded: {damaged} in it is damaged.")
