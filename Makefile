@@ -56,11 +56,11 @@ docs: $(INSTALLED)  ## write docs/settings.md anew from the code
 	mv docs/settings.md.new docs/settings.md
 
 screenshots: $(INSTALLED)  ## draw docs/screenshots anew (needs Debian's chromium)
-	@test -d $(VENV)/demo_store || $(BIN)/resnet-heads init --weights demo --store-dir $(VENV)/demo_store
+	@$(BIN)/resnet-heads init --if-empty --weights demo --store-dir $(VENV)/demo_store
 	@PYTHONPATH=tests $(BIN)/python tests/screenshots.py $(VENV)/demo_store docs/screenshots
 
 image-check: $(INSTALLED)  ## build the container, and run it as a cluster would (root, buildah, debootstrap)
-	@test -d $(VENV)/demo_store || $(BIN)/resnet-heads init --weights demo --store-dir $(VENV)/demo_store
+	@$(BIN)/resnet-heads init --if-empty --weights demo --store-dir $(VENV)/demo_store
 	@tests/image/check.sh $(VENV)/demo_store
 
 # The locks hold the hashes of every platform's files. -serve is without what only lab/ uses, -ray is that and

@@ -153,7 +153,7 @@ class ImageCall:
     ) -> tuple[R, list[Picture]]:
         """Parses the body by `read`. Its first `json_size` bytes are JSON; None means all of it."""
         body = await self._body()
-        size = len(body) if json_size is None else json_size
+        size = len(body) if json_size is None else min(json_size, len(body))
         await self.permit.charge(len(body) + NUMBERS_GROW * size)
         request, pictures = await parsed(size, read, body)
         self.permit.keep(sum(map(size_of, pictures)))

@@ -69,9 +69,12 @@ class Loader:
         """
         card = self._store.card(head, version)
         key = (card.backbone.digest, card.input)
-        backbone = self._backbones.get(key) or LoadedBackbone(
-            *key, self._open(card, self._store.backbone_of, self.engine.open)
-        )
+        backbone = self._backbones.get(key)
+        if backbone:
+            # An int8 graph is a source that cannot be rebuilt: without it a version is not whole.
+            self._store.check_graph(card)
+        else:
+            backbone = LoadedBackbone(*key, self._open(card, self._store.backbone_of, self.engine.open))
         network = self._open(card, self._store.head_of, self.engine.open_head)
         loaded = LoadedHead(card, backbone, network)
         check_golden(loaded, self._engine_lock)

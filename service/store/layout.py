@@ -82,7 +82,7 @@ class Store:
         """
         card = self.card(head, version)
         self.model_of(card)
-        self._check_graph(card)
+        self.check_graph(card)
         return card
 
     def card(self, head: str, version: int) -> Card:
@@ -136,7 +136,7 @@ class Store:
             return self.compiled(card.backbone.digest, engine)
         if engine != "openvino":
             raise NotForEngine
-        self._check_graph(card)
+        self.check_graph(card)
         return self.folder(card.head, card.version)
 
     def head_of(self, card: Card, engine: str) -> Path:
@@ -177,7 +177,8 @@ class Store:
         """The path of a host's last benchmark report, which need not exist."""
         return self._writable() / BENCHMARK / f"{host}.json"
 
-    def _check_graph(self, card: Card) -> None:
+    def check_graph(self, card: Card) -> None:
+        """Raises VersionError when a version's int8 graph is missing or damaged; others have none."""
         files = card.quantization.files if card.quantization else {}
         for name, sha256 in files.items():
             self._check(self.folder(card.head, card.version) / name, sha256)

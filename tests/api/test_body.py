@@ -226,3 +226,16 @@ def test_the_gate_heeds_the_time_that_a_request_asks_for(connect):
         assert {answer.result(20).status_code for answer in patient} == {200}
     assert told.startswith("HTTP/1.1 429 ")
     assert "longer than the deadline" in told
+
+
+@pytest.mark.parametrize("told", [10**6, 2**64 - 1, 10**30])
+def test_a_size_of_json_that_lies_takes_no_room(connect, told):
+    network = HeldBackbone()
+    client = connect(fake_heads(head("gap", on=backbone(network))), max_bytes_in_flight=MB)
+    headers = {"Inference-Header-Content-Length": str(told)}
+    with ThreadPoolExecutor(1) as pool, opened(client, 100, b"x"):
+        answer = pool.submit(client.post, "/v2/models/gap/infer", content=b"{}", headers=headers)
+        assert client.post("/predict", content=b"no picture").status_code == 422
+        assert answer.result(20).status_code == 400
+    network.release.set()
+    wait_until(lambda: in_flight(client) == 0)

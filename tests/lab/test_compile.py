@@ -1,11 +1,14 @@
 """What a converted graph holds, and what converting it does not do."""
 
+import logging
 import sys
 
 import keras
 import openvino.tools.ovc.convert_impl
+import pytest
 from keras_models import SIDE, chained, small_backbone
 
+from service.errors import CommandError
 from service.lab.models.compile import store_openvino, to_openvino
 from service.lab.models.split import split
 from service.store.layout import Store
@@ -58,3 +61,11 @@ def test_a_damaged_network_is_written_again(tmp_path):
     weights.write_bytes(content[:-9])
     store_openvino(store, converted(), "a" * 64)
     assert weights.read_bytes() == content
+
+
+def test_a_conversion_that_fails_leaves_the_log_as_it_was():
+    inputs = keras.Input((2, 2))
+    before = logging.root.level, list(logging.root.handlers)
+    with pytest.raises(CommandError, match="it has no rule for"):
+        to_openvino(keras.Model(inputs, keras.ops.det(inputs)))
+    assert (logging.root.level, list(logging.root.handlers)) == before

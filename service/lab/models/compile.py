@@ -9,6 +9,7 @@ import keras
 import openvino as ov
 import tensorflow as tf
 from openvino.frontend.tensorflow import utils as frontend
+from openvino.tools.ovc.logger import get_logger_state, restore_logger_state
 
 from service.errors import CommandError
 from service.serving.engines import EngineName
@@ -30,11 +31,13 @@ def to_openvino(model: keras.Model) -> ov.Model:
         lambda batch: model(batch, training=False), input_signature=signature, autograph=False
     )
     graph = function.get_concrete_function()
+    logger_state = get_logger_state()
     try:
         # Naming the output leaves out operations that augmentation layers left in the graph.
         return ov.convert_model(graph, output=[graph.outputs[0].name])
     # OpenVINO raises OpConversionFailure, whose parent is Exception, or RuntimeError.
     except Exception as exc:
+        restore_logger_state(logger_state)  # OpenVINO does so only where it succeeds.
         found = re.search("No conversion rule found for operations: (.+)", str(exc))
         reason = f"it has no rule for {found[1]}" if found else str(exc).strip().splitlines()[-1]
         raise CommandError(f"OpenVINO cannot run the model: {reason}.") from exc
