@@ -13,6 +13,7 @@ from process import READY_S, run, serving
 from waiting import wait_until
 
 from service.errors import CommandError
+from service.lab.backbones import sources
 from service.lab.data import photographs
 from service.lab.training.head_spec import parse_head
 from service.lab.training.scoring import moved_in_turn
@@ -238,8 +239,8 @@ def imported(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["head", "model", "weights"])
 def test_a_backbone_is_the_same_from_the_store_its_file_and_a_weights_file(imported, kind):
-    store, card, sources = imported
-    known = sources.source(str(sources[kind]), store, card.input, []).known
+    store, card, weights = imported
+    known = sources.source(str(weights[kind]), store, card.input, []).known
     assert known.digest == card.backbone.digest
     assert known.feature_shape == card.backbone.feature_shape
 
