@@ -52,7 +52,8 @@ def application():
     on = backbone()
     heads = fake_heads(head("gap", LinearHead(), on=on), head("flatten", LinearHead(), on=on))
     app = create_app(
-        Settings(max_queued_images=10_000, max_images_per_request=1000, api_keys=KEY), heads_=heads
+        Settings(max_queued_images=10_000, max_wait_s=1000, max_images_per_request=1000, api_keys=KEY),
+        heads_=heads,
     )
     app.state.context = replace(app.state.context, bench=MadeUpBench())
     return app

@@ -10,7 +10,7 @@ from service.settings import Settings
 from service.store.layout import Store
 
 # nothing is refused for being one too many: only what is in a request decides about it
-PATIENT = {"max_queued_images": 10_000, "page": False}
+PATIENT = {"max_queued_images": 10_000, "max_wait_s": 1000, "page": False}
 
 
 class Crowded(MeanBackbone):
