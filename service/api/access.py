@@ -68,7 +68,7 @@ def read_keys(file: Path) -> list[str]:
     if not keys:
         raise ValueError("it holds no key")
     if not all(key.isprintable() for key in keys):
-        raise ValueError("it holds what cannot be sent as a key")
+        raise ValueError("it holds characters that cannot be sent in a header")
     return keys
 
 

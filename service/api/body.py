@@ -156,11 +156,11 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     try:
         content = stream.decompress(body, max_bytes + 1)
     except zlib.error as exc:
-        raise BadParameter(f"The body is not {encoding}.") from exc
+        raise BadParameter(f"The body is not valid {encoding}.") from exc
     if len(content) > max_bytes:
         raise BodyTooLarge(max_bytes)
     if stream.unused_data or not stream.eof:
-        raise BadParameter(f"The body is not one whole stream of {encoding}.")
+        raise BadParameter(f"The body must be one whole {encoding} stream and nothing more.")
     return content
 
 
@@ -269,7 +269,7 @@ def _parse_json(body: bytes, max_images: int, kind: type[F]) -> tuple[list[bytes
 def validated(kind: type[M], source: bytes | dict[str, Any]) -> M:
     """Validates JSON or a dict of fields as a model. Raises BadParameter."""
     if len(source) > MAX_FIELDS and isinstance(source, dict):
-        raise BadParameter(f"There are {len(source)} fields, and no request has so many.")
+        raise BadParameter(f"There are {len(source)} fields; at most {MAX_FIELDS} are allowed.")
     try:
         return (
             kind.model_validate_json(source)

@@ -105,7 +105,7 @@ TimeoutMs = Annotated[
     Header(
         alias="X-Request-Timeout-Ms",
         ge=1,
-        description="deadline once the body has arrived, capped by `request_timeout_s`",
+        description="Milliseconds from the end of the body to the answer, at most `request_timeout_s`.",
     ),
 ]
 

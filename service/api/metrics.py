@@ -33,16 +33,24 @@ class State(Collector):
     def collect(self) -> Iterable[Metric]:
         """Returns the metrics with their current values."""
         build = {"version": service.__version__, "engine": self.heads.engine_name or ""}
-        yield InfoMetricFamily("resnet_heads_build", "What runs; engine is empty until open", build)
+        yield InfoMetricFamily(
+            "resnet_heads_build",
+            "The version and the engine of the service; engine is empty until it is open",
+            build,
+        )
         of = self.capacity
         for name, text, value in (
             ("ready", "Whether /readyz answers 200", self.is_ready()),
             ("pending_images", "Images accepted and not yet answered", of.pending),
-            ("max_queued_images", "The setting", of.max_queued_images),
-            ("wait_seconds", "The predicted time until they are answered", of.wait_s),
+            ("max_queued_images", "The setting max_queued_images", of.max_queued_images),
+            ("wait_seconds", "The predicted seconds until the pending images are answered", of.wait_s),
             ("max_wait_seconds", "The setting max_wait_s", of.max_wait_s),
-            ("bytes_in_flight", "Bytes of bodies that are not pixels yet", of.bytes_in_flight),
-            ("max_bytes_in_flight", "The setting", of.max_bytes_in_flight),
+            (
+                "bytes_in_flight",
+                "Bytes of bodies that are not decoded to pixels yet",
+                of.bytes_in_flight,
+            ),
+            ("max_bytes_in_flight", "The setting max_bytes_in_flight", of.max_bytes_in_flight),
             ("request_timeout_seconds", "The setting request_timeout_s", self.request_timeout_s),
         ):
             yield GaugeMetricFamily(f"resnet_heads_{name}", text, float(value))
@@ -50,10 +58,12 @@ class State(Collector):
 
     def _versions(self) -> Iterable[Metric]:
         serving = GaugeMetricFamily(
-            "resnet_heads_serving", "The version that serves", labels=["head", "version"]
+            "resnet_heads_serving", "The version of a head that serves", labels=["head", "version"]
         )
         failed = GaugeMetricFamily(
-            "resnet_heads_failed_versions", "Versions that stay out", labels=["head", "reason"]
+            "resnet_heads_failed_versions",
+            "Versions that could not be loaded",
+            labels=["head", "reason"],
         )
         for name, status in self.heads.statuses.items():
             if status.serving:
@@ -74,11 +84,13 @@ class Metrics:
         limit_s = state.request_timeout_s
         within = {seconds for seconds in SECONDS if seconds < limit_s} | {LATE_SHARE * limit_s, limit_s}
         self._requests = self._counter("requests", "Requests answered", "route", "status")
-        self._refusals = self._counter("refusals", "Problem documents, by the end of type", "reason")
+        self._refusals = self._counter(
+            "refusals", "Problem documents, by the last part of their type", "reason"
+        )
         self._images = self._counter("images", "Images that a head answered", "head", "version")
-        self._latency = self._histogram("request_seconds", "Time to answer", SECONDS, "route")
+        self._latency = self._histogram("request_seconds", "Seconds until the answer", SECONDS, "route")
         self._stages = self._histogram(
-            "stage_seconds", "Time in each stage of a classification", sorted(within), "stage"
+            "stage_seconds", "Seconds in each stage of a classification", sorted(within), "stage"
         )
         self._batches = self._histogram("batch_images", "Images in one pass of a backbone", IMAGES)
         # Start each counter at 0: Prometheus sees no increase in one that begins with 1.

@@ -46,7 +46,7 @@ def body_of(kind: type[Fields], max_images: int | None = None) -> dict[str, Any]
     base64 = {
         "type": "array",
         "items": {"type": "string", "format": "image"},
-        "description": "base64 or data URLs",
+        "description": "The image files, as base64 or data URLs.",
     } | count
 
     texts = {name: without_null(field) for name, field in fields.items()}

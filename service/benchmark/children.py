@@ -46,7 +46,9 @@ class Child:
         try:
             return answer.model_validate_json(line)
         except ValidationError as exc:
-            raise BenchmarkFailed(f"{self.name}: its process answered {line[:80]!r}.") from exc
+            raise BenchmarkFailed(
+                f"{self.name}: its process answered {line[:80]!r} instead of figures."
+            ) from exc
 
     def kill(self) -> None:
         """Kills the process if it is running."""
@@ -66,7 +68,9 @@ class Child:
             selector.register(stdout, selectors.EVENT_READ)
             while not line.endswith(b"\n"):
                 if len(line) > MAX_ANSWER_BYTES:
-                    raise BenchmarkFailed(f"{self.name}: its process does not stop talking.")
+                    raise BenchmarkFailed(
+                        f"{self.name}: its process sent more than {MAX_ANSWER_BYTES} bytes at once."
+                    )
                 if not selector.select(max(0.0, end - time.monotonic())):
                     raise TimeoutError(
                         f"{self.name} was not measured in the time given; give it more seconds."
@@ -108,7 +112,7 @@ class Children:
         """Starts a child process. Raises BenchmarkFailed after `stop`."""
         with self._lock:
             if self._is_stopped:
-                raise BenchmarkFailed("It was stopped.")
+                raise BenchmarkFailed("The benchmark was stopped.")
             self._children.append(Child(name, command))
             return self._children[-1]
 

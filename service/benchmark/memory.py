@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc/self")
-NOT_TOLD = "this system has no /proc to tell it"
+NOT_TOLD = "this system has no /proc to read memory from"
 RESET_PEAK = "5"  # proc(5), clear_refs: resets VmHWM to what is resident now
 
 

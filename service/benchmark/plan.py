@@ -24,16 +24,22 @@ BatchSize = Annotated[int, Field(ge=1, le=64), NUMBER]
 
 
 class Plan(BaseModel):
-    """All of it optional."""
+    """What a benchmark measures. All fields are optional."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    heads: list[HeadName] | None = Field(None, min_length=1, description="default: all")
-    engines: list[EngineName] | None = Field(
-        None, min_length=1, description="default: the one that serves"
+    heads: list[HeadName] | None = Field(
+        None, min_length=1, description="The heads to measure; all by default."
     )
-    batch_sizes: list[BatchSize] = Field([1, 8], min_length=1, max_length=8)
-    seconds: Annotated[float, NUMBER] = Field(20, ge=1, le=120, description="for the whole run")
+    engines: list[EngineName] | None = Field(
+        None, min_length=1, description="The engines to measure on; the one that serves by default."
+    )
+    batch_sizes: list[BatchSize] = Field(
+        [1, 8], min_length=1, max_length=8, description="The numbers of images in one call."
+    )
+    seconds: Annotated[float, NUMBER] = Field(
+        20, ge=1, le=120, description="The time for the whole run, in seconds."
+    )
 
 
 @dataclass(frozen=True)

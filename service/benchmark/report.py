@@ -1,4 +1,4 @@
-"""What a benchmark run returns, is stored as, and goes over the wire. MB are millions of bytes."""
+"""The report of a benchmark, as it is returned, stored and sent. One MB is a million bytes."""
 
 from datetime import datetime
 
@@ -8,65 +8,73 @@ from service.serving.engines import EngineName
 
 
 class ReportPart(BaseModel):
-    """A part of a report; unknown fields are refused, so that another release's is not half read."""
+    """A part of a report. Unknown fields are refused: half a report of another release would mislead."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Latency(ReportPart):
-    """Calls with pixels in memory, backbone and head together; decoding and HTTP are not in it."""
+    """The latency of backbone and head on pixels in memory, without decoding and HTTP."""
 
     batch_size: int
-    n: int = Field(description="measured calls")
-    first_call_ms: float = Field(description="the first call of this batch size, not in the rest")
+    n: int = Field(description="The number of measured calls.")
+    first_call_ms: float = Field(
+        description="The first call of this batch size, which the other figures leave out."
+    )
     p50_ms: float
     p90_ms: float
     p95_ms: float
     p99_ms: float
     mean_ms: float
     stdev_ms: float
-    images_per_s: float = Field(description="batch size / mean")
+    images_per_s: float = Field(description="The batch size divided by the mean latency.")
 
 
 class Growth(ReportPart):
-    """How a process grew that loaded one head; null where the system does not tell, see `reason`."""
+    """How much a process grew that loaded one head; `reason` says why a figure is null."""
 
     resident_mb: float | None = Field(
-        default=None, description="from before load to after warm-up; the engine's own code is in it"
+        default=None,
+        description="The growth from before loading to after warm-up, with the engine's own code.",
     )
-    anonymous_mb: float | None = Field(default=None, description="the part of it that is no file's")
+    anonymous_mb: float | None = Field(
+        default=None, description="The part of `resident_mb` that belongs to no file."
+    )
     file_backed_mb: float | None = Field(
-        default=None, description="the part of it that the kernel can drop"
+        default=None,
+        description="The part of `resident_mb` that belongs to files, which the kernel can drop.",
     )
-    peak_mb: float | None = Field(default=None, description="high-water mark less the same baseline")
+    peak_mb: float | None = Field(
+        default=None, description="The largest growth at any time since before loading."
+    )
     marginal_mb: float | None = Field(
-        default=None, description="by the head when its backbone is loaded and warm"
+        default=None, description="The growth by the head alone, once its backbone is loaded and warm."
     )
-    reason: str | None = Field(default=None, description="why a figure is null")
+    reason: str | None = Field(default=None, description="Why a figure is null.")
 
 
 class Memory(Growth):
-    """What one head takes in a process of its own."""
+    """The memory that one head takes in a process of its own."""
 
-    weights_mb: float = Field(description="float32 weights of backbone and head, exact")
-    file_mb: float = Field(description="the compiled files that the engine opens")
+    weights_mb: float = Field(description="The exact size of the weights of backbone and head.")
+    file_mb: float = Field(description="The size of the compiled files that the engine opens.")
 
 
 class MeasuredHead(ReportPart):
-    """One version of one head on one engine."""
+    """The figures of one version of one head on one engine."""
 
     head: str
     version: int
     engine: EngineName
     classes: int
-    parameters: int = Field(description="backbone and head together")
-    load_ms: float = Field(description="checking and opening the compiled files")
+    parameters: int = Field(description="The number of parameters of backbone and head together.")
+    load_ms: float = Field(description="The time to check and open the compiled files.")
     latency: tuple[Latency, ...]
     memory: Memory
 
 
 class Ratio(ReportPart):
-    """Median latency of one head over that of another, with its 95 % bootstrap interval.
+    """The median latency of one head divided by that of another, with its 95 % bootstrap interval.
 
     The interval is null after fewer than 5 rounds.
     """
@@ -82,40 +90,43 @@ class Ratio(ReportPart):
 
 
 class Machine(ReportPart):
-    """Where it was measured, and with what."""
+    """The machine and the software of a run."""
 
     host: str
     cpu: str
-    cores: int = Field(description="that this process may run on")
-    cpu_quota: float | None = Field(description="of the container, in cores")
-    versions: dict[str, str] = Field(description="of Python, of this service and of its libraries")
+    cores: int = Field(description="The number of cores that this process may run on.")
+    cpu_quota: float | None = Field(description="The CPU quota of the container, in cores.")
+    versions: dict[str, str] = Field(
+        description="The versions of Python, of this service and of its libraries."
+    )
 
 
 class Progress(ReportPart):
     """What a run is doing now."""
 
-    step: int = Field(description="counts what was begun, from 1")
+    step: int = Field(description="The number of this step, counted from 1.")
     doing: str = Field(examples=["gap on openvino: memory"])
     elapsed_s: float
-    of_seconds: float = Field(description="the time given, which a run uses up")
-    share: float = Field(description="of the time given that has passed, at most 1")
+    of_seconds: float = Field(description="The time given to the run, which it uses up.")
+    share: float = Field(description="The share of the time given that has passed, at most 1.")
 
 
 class Report(ReportPart):
-    """One run. Each head was measured in a process of its own, and with a backbone of its own."""
+    """The report of one run. Each head had a process and a backbone of its own."""
 
     started: datetime
     seconds: float
     machine: Machine
     measured_here: bool = Field(
-        default=True, description="false when CPU, libraries or the serving versions are others by now"
+        default=True,
+        description="False if the CPU, the libraries or the serving versions have changed since.",
     )
     threads: int
-    rounds: int = Field(description="how often the heads took turns")
+    rounds: int = Field(description="How often the heads took turns.")
     requests_meanwhile: int | None = Field(
-        description="that the server answered during the run; null for the command line"
+        description="How many requests the server answered during the run; null without a server."
     )
     heads: tuple[MeasuredHead, ...]
     ratios: tuple[Ratio, ...] = Field(
-        description="of the heavier head over the lighter on one engine, and of engines with one head"
+        description="The ratios of heavier to lighter heads on one engine, and of engines on one head."
     )

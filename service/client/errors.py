@@ -27,7 +27,7 @@ class Unreachable(CallFailed):
     """The server cannot be reached, or the connection broke off."""
 
     def __init__(self, url: str, reason: str) -> None:
-        super().__init__(f"There is no connection to {url}: {reason or 'it broke off'}")
+        super().__init__(f"There is no connection to {url}: {reason or 'it was closed'}")
 
 
 class TimedOut(CallFailed):

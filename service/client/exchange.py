@@ -122,7 +122,7 @@ class Exchange(Generic[T]):
         except ValidationError as exc:
             first = exc.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise NotUnderstood(self._url, f"{answer} of another kind: {where} {first['msg']}") from exc
+            raise NotUnderstood(self._url, f"{answer} of another form: {where} {first['msg']}") from exc
         raise NotUnderstood(self._url, str(answer))
 
     @contextmanager

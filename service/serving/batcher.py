@@ -144,7 +144,7 @@ class Batcher:
         if self._thread.ident is not None:
             self._thread.join(self._stop_s)
             if self._thread.is_alive():
-                log.error("the engine does not come back from its batch; its thread is abandoned")
+                log.error("the engine did not finish its batch in time; its thread is abandoned")
         self.capacity.close()
 
     def _run(self) -> None:
@@ -195,7 +195,7 @@ class Batcher:
         try:
             self._on_batch(images, answering)
         except Exception:
-            log.exception("on_batch failed; the jobs are answered all the same")
+            log.exception("on_batch failed; the jobs are still answered")
 
 
 def _compute(batch: Sequence[Job]) -> list[JobOutputs]:

@@ -130,7 +130,7 @@ def check_golden(head: LoadedHead, engine_lock: EngineLock) -> None:
     engine_lock.let_others()
     expected = np.asarray(golden.probabilities)
     if answer.shape != expected.shape:
-        raise GoldenCheckFailed(f"{answer.size} probabilities for {expected.size} labels.")
+        raise GoldenCheckFailed(f"it computes {answer.size} probabilities for {expected.size} labels.")
     difference = float(np.abs(answer - expected).max())
     if not difference <= golden.tolerance:
         raise GoldenCheckFailed(

@@ -39,7 +39,7 @@ def compile_in_child(
     except OSError as exc:
         raise RebuildInterrupted(f"{failed}: {exc}.") from exc
     if ended.status < 0:
-        raise RebuildInterrupted(f"{failed}: signal {-ended.status} has ended that.")
+        raise RebuildInterrupted(f"{failed}: signal {-ended.status} ended the compilation.")
     if ended.status:
         refusal = RebuildInterrupted if ended.status == os.EX_TEMPFAIL else VersionError
         raise refusal(f"{failed}: {ended.last_line}")

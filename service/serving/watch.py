@@ -46,7 +46,7 @@ class Watch:
         """Waits for the thread to finish the version that it is opening, once `stopping` is set."""
         self._thread.join(STOP_S)
         if self._thread.is_alive():
-            log.warning("a version is still being opened; it is left at that")
+            log.warning("a version is still being opened; the service stops without it")
 
     def _run(self) -> None:
         self._look(self._heads.load)
@@ -81,7 +81,7 @@ class Watch:
         try:
             self._on_ready(sorted(self._heads.serving()))
         except Exception:
-            log.exception("heads are ready, and nobody could be told")
+            log.exception("heads are ready, but on_ready failed")
 
     def _complain(self, exc: Exception) -> None:
         """Logs an error of loading or refreshing, unless it is the same as before."""
@@ -92,4 +92,4 @@ class Watch:
         if self._heads.trouble:
             log.error("not ready: %s", self._heads.trouble, exc_info=exc)
         else:
-            log.error("the store could not be looked at; what serves goes on serving", exc_info=exc)
+            log.error("the store could not be read; the loaded heads go on serving", exc_info=exc)

@@ -120,7 +120,7 @@ PREPROCESSING: Mapping[str, Preprocessing] = MappingProxyType(
 
 
 class Input(CardPart):
-    """How image bytes become what the backbone was trained on."""
+    """How the bytes of an image become the input that the backbone was trained on."""
 
     height: int = Field(gt=0)
     width: int = Field(gt=0)
@@ -146,7 +146,7 @@ class Source(CardPart):
 
 
 class Output(CardPart):
-    """What the saved model ends in, and how that becomes one probability per label."""
+    """The activation that ends the saved model, and how it becomes one probability for each label."""
 
     activation: Literal["softmax", "sigmoid", "linear"]
     to_probabilities: Literal["identity", "complement", "softmax"]
@@ -173,7 +173,7 @@ class Structure(CardPart):
 
 
 class Interval(CardPart):
-    """A mean with its 95 % interval by Student's t; without one where there is a single value."""
+    """A mean with its 95 % interval by Student's t; a single value has no interval."""
 
     mean: float
     low: float | None
@@ -198,45 +198,53 @@ class Epoch(CardPart):
 
 
 class Shift(CardPart):
-    """Test pictures moved by so many pixels, edges repeated, each in one of four directions in turn."""
+    """The scores on moved test pictures; each moves in one of four directions, and its edges repeat."""
 
     pixels: int
     accuracy: float
-    agreement: float = Field(description="top-1 the same as of the picture in its place")
+    agreement: float = Field(
+        description="The share of pictures whose likeliest class the move does not change."
+    )
 
 
 class SizePoint(CardPart):
-    """What training on fewer pictures of each class gave."""
+    """The accuracy after training on fewer pictures of each class."""
 
     images_per_class: int
     accuracy: Interval
 
 
 class Experiment(CardPart):
-    """How `train` got this head, and its scores on the test split, which no choice has seen.
+    """How `train` made this head, and its scores on the test split, which no choice was based on.
 
     Two experiments may be compared image by image where `data` is equal.
     """
 
-    data: Sha256 = Field(description="over labels, files and splits")
-    backbone: str = Field(description="where its weights are from")
+    data: Sha256 = Field(description="The digest of the labels, files and splits.")
+    backbone: str = Field(description="Where the weights of the backbone come from.")
     fine_tuned_stages: int = 0
     learning_rate: float
     weight_decay: float
     runs: tuple[SeedRun, ...]
-    accuracy: Interval = Field(description="over the seeds")
+    accuracy: Interval = Field(description="The accuracy over the seeds.")
     top5: float
     macro_f1: float
     log_loss: float
-    calibration_error: float = Field(description="expected, over 15 bins of equal width")
-    truth: tuple[int, ...] = Field(description="classes of the test pictures")
-    predicted: tuple[int, ...] = Field(description="top-1 of this head, in the same order")
-    confusion: tuple[tuple[int, ...], ...] = Field(description="rows: truth; columns: predicted")
+    calibration_error: float = Field(
+        description="The expected calibration error over 15 bins of equal width."
+    )
+    truth: tuple[int, ...] = Field(description="The classes of the test pictures.")
+    predicted: tuple[int, ...] = Field(
+        description="The likeliest classes by this head, in the same order."
+    )
+    confusion: tuple[tuple[int, ...], ...] = Field(
+        description="The confusion matrix; rows are true classes, columns predicted ones."
+    )
     learning_curve: tuple[Epoch, ...]
     shifts: tuple[Shift, ...]
     sizes: tuple[SizePoint, ...] = ()
     features_seconds: float
-    peak_mb: float = Field(description="most resident memory of the whole command so far")
+    peak_mb: float = Field(description="The peak of resident memory of the whole command so far.")
 
 
 class Training(CardPart):
@@ -245,28 +253,32 @@ class Training(CardPart):
     images_train: int
     images_validation: int = 0
     images_test: int
-    seed: int = Field(description="that of the weights")
-    seconds: float = Field(description="choosing the settings and training, all seeds")
-    accuracy: float = Field(ge=0, le=1, description="of these weights")
+    seed: int = Field(description="The seed of the published weights.")
+    seconds: float = Field(description="The time to choose the settings and to train with all seeds.")
+    accuracy: float = Field(ge=0, le=1, description="The accuracy of the published weights.")
     accuracy_by: dict[str, float] = {}
     experiment: Experiment | None = None
 
 
 class Quantization(CardPart):
-    """How `quantize` got the int8 backbone of this head, and what that cost on held-out pictures."""
+    """How `quantize` made the int8 backbone of this head, and its cost on held-out pictures."""
 
-    source_head: HeadName = Field(description="the float32 head whose own layers this one has")
+    source_head: HeadName = Field(
+        description="The float32 head that has the same layers after the backbone."
+    )
     source_version: int
-    files: dict[str, Sha256] = Field(description="the int8 graph, beside the card")
+    files: dict[str, Sha256] = Field(description="The files of the int8 graph beside the card.")
     built_with: str
-    weight_bytes: int = Field(description="of the int8 backbone")
+    weight_bytes: int = Field(description="The size of the int8 backbone's weights, in bytes.")
     images_calibration: int
     images_test: int
-    data: Sha256 = Field(description="over labels, files and splits")
+    data: Sha256 = Field(description="The digest of the labels, files and splits.")
     accuracy_before: float
     accuracy_after: float
-    agreement: float = Field(description="top-1 the same before and after")
-    max_drop: float = Field(description="in points; a larger fall would have been refused")
+    agreement: float = Field(
+        description="The share of pictures with the same likeliest class before and after."
+    )
+    max_drop: float = Field(description="The largest fall in accuracy that was accepted, in points.")
 
 
 class Golden(CardPart):

@@ -99,7 +99,7 @@ class Store:
             where = ".".join(map(str, first["loc"])) or "its JSON"
             raise VersionError(f"{CARD} is not valid at {where}: {first['msg']}.") from exc
         if (card.head, card.version) != (head, version):
-            raise VersionError(f"{CARD} is that of {card.head}/{card.version}.")
+            raise VersionError(f"{CARD} belongs to {card.head}/{card.version}.")
         return card
 
     def stamp(self, head: str, version: int, engine: str | None = None) -> Stamp:

@@ -58,5 +58,5 @@ def test_without_a_terminal_it_is_plain_columns(capsys):
 
 
 def test_what_the_system_does_not_tell_is_no_number_and_the_reason_is_told(capsys):
-    show_report(report(reason="this system has no /proc to tell it"))
-    assert "gap v3: this system has no /proc to tell it" in capsys.readouterr().out
+    show_report(report(reason="this system has no /proc to read memory from"))
+    assert "gap v3: this system has no /proc to read memory from" in capsys.readouterr().out

@@ -266,7 +266,7 @@ FAILURES = {
     unknown_field: "card.json is not valid at blur: Extra inputs are not permitted.",
     wrong_probabilities: "golden check: probabilities differ from the card's by 0.5, more than 0.001.",
     no_golden_image: "golden check: its image cannot be read: the image is empty.",
-    other_number_of_labels: "golden check: 3 probabilities for 2 labels.",
+    other_number_of_labels: "golden check: it computes 3 probabilities for 2 labels.",
     not_compiled: "run: compile gap 2 openvino",
 }
 

@@ -38,7 +38,7 @@ def test_what_cannot_be_compiled_says_why_in_one_line(store):
     ("code", "reason"),
     [
         ("import time; time.sleep(60)", "it took longer than 1 s."),
-        ("import os; os.kill(os.getpid(), 9)", f"signal {signal.SIGKILL} has ended that."),
+        ("import os; os.kill(os.getpid(), 9)", f"signal {signal.SIGKILL} ended the compilation."),
         (f"import sys; print('full', file=sys.stderr); sys.exit({os.EX_TEMPFAIL})", "full"),
     ],
     ids=["late", "killed", "short of something"],

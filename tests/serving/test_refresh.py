@@ -349,7 +349,7 @@ TRANSIENT = {
     "C++": RuntimeError("Exception from core.cpp:117: std::bad_alloc"),
     "a GPU": caused(VersionError("Keras cannot open it"), Exception("OOM when allocating tensor")),
     "the golden check": caused(GoldenCheckFailed("its image"), MemoryError()),
-    "a child": RebuildInterrupted("signal 9 has ended that"),
+    "a child": RebuildInterrupted("signal 9 ended the compilation"),
 }
 
 
@@ -453,7 +453,7 @@ def test_a_rebuild_that_was_cut_short_is_begun_again_and_announced_once(store, c
 
     def rebuild(store_, *_):
         if is_killed.pop(0):
-            raise RebuildInterrupted("signal 9 has ended that.")
+            raise RebuildInterrupted("signal 9 ended the compilation.")
         publish_network(store_, GAP)
 
     shutil.rmtree(store.root / "flatten")
@@ -520,7 +520,7 @@ def test_what_being_stopped_interrupts_is_no_failure_of_the_version(store, caplo
 
     def interrupted(*_):
         stopping.set()
-        raise RebuildInterrupted("signal 9 has ended that.")
+        raise RebuildInterrupted("signal 9 ended the compilation.")
 
     heads = Heads(store, FakeEngine, 4, interrupted, stopping=stopping)
     with pytest.raises(RebuildInterrupted):

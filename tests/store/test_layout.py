@@ -94,13 +94,13 @@ def test_an_unknown_field_is_named(store):
 def test_a_card_of_another_version_is_refused(store):
     publish(store)
     store.folder("gap", 1).rename(store.folder("gap", 7))
-    assert reason(store, version=7) == "card.json is that of gap/1."
+    assert reason(store, version=7) == "card.json belongs to gap/1."
 
 
 def test_a_card_of_another_head_is_refused(store):
     publish(store)
     (store.root / "gap").rename(store.root / "flatten")
-    assert reason(store, "flatten") == "card.json is that of gap/1."
+    assert reason(store, "flatten") == "card.json belongs to gap/1."
 
 
 def test_a_model_file_that_changed_is_refused(store):

@@ -58,11 +58,12 @@ InChildren = Annotated[Children, Depends(_children)]
 
 @router.get(
     "/benchmark",
+    summary="Read the last report",
     dependencies=[Depends(needs_key)],
     responses=problems.documented(errors.NoReport, errors.NotAuthorized),
 )
 def last_report(context: InContext) -> Report:
-    """The last report of this host, whoever made it: this route, or the command."""
+    """Returns the last report of this host, which POST /benchmark or the command line made."""
     return context.bench.last(
         {name: head.card.version for name, head in context.heads.serving().items()}
     )
@@ -70,6 +71,7 @@ def last_report(context: InContext) -> Report:
 
 @router.post(
     "/benchmark",
+    summary="Run a benchmark",
     dependencies=[Depends(needs_admin)],
     openapi_extra={"requestBody": BODY},
     response_model=Report,
@@ -88,9 +90,9 @@ def last_report(context: InContext) -> Report:
 async def measure(request: Request, context: InContext, children: InChildren) -> Report | Response:
     """Measures latency and memory of the heads that serve, and answers when that is done.
 
-    One run at a time. Requests are answered meanwhile, and both take longer; a client that hangs
-    up ends the run. With `Accept: text/event-stream` it tells its progress: events `progress`, and
-    at the end one `report`, or one `problem` if it fails after it has begun.
+    Only one run is possible at a time. The service goes on answering requests, which slows down both. A
+    client that hangs up ends the run. With `Accept: text/event-stream` the answer is a stream of events:
+    `progress`, and at the end one `report`, or one `problem` if the run fails after it has begun.
     """
     with context.classifier.capacity.permit(context.limits.request_timeout_s) as permit:
         plan = validated(Plan, await read_body(request, permit, context.limits) or b"{}")

@@ -1,4 +1,4 @@
-"""POST /explain and POST /shift: where a head looks, and what position means to it."""
+"""POST /explain and POST /shift: where a head finds evidence, and how much position matters to it."""
 
 import asyncio
 import re
@@ -27,20 +27,22 @@ PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"
 
 @router.post(
     "/explain",
+    summary="Explain an answer",
     responses=FAILURES | UNEXPLAINED | {200: PNG},
     response_model=results.Explained,
     openapi_extra=body_of(ExplainFields),
 )
 async def explain(call: InCall, query: Annotated[ExplainFields, Query()]) -> Response:
-    """How much each position of the feature map adds to the logit of a class: an exact sum.
+    """Returns how much each position of the feature map adds to the logit of a class.
 
-    `grid`, summed, and `constant` make the `logit`. With `format=png`, one image under its map.
+    The sum of `grid` plus `constant` is exactly the `logit`. With `format=png` the answer is a drawing
+    of one picture under its map.
     """
     images, fields = await call.read(query)
     head = call.context.choose_one(fields.head, fields.version)
     index = None if fields.label is None else _index_of(fields.label, head.card.labels)
     if fields.format == "png" and len(images) > 1:
-        raise errors.BadParameter("format: png is for one image.")
+        raise errors.BadParameter("format: png needs a request with one image.")
     done, timing = await call.run(call.context.classifier.explain(images, head, call.permit, index))
     if fields.format != "png":
         told = done, head, call.context.engine_name(), timing
@@ -54,12 +56,13 @@ async def explain(call: InCall, query: Annotated[ExplainFields, Query()]) -> Res
 
 @router.post(
     "/shift",
+    summary="Move a picture",
     responses=FAILURES,
     response_model=results.Shifted,
     openapi_extra=body_of(ShiftFields, max_images=1),
 )
 async def shift(call: InCall, query: Annotated[ShiftFields, Query()]) -> Response:
-    """One picture moved by each offset, its edges repeated: what stays of each head's answer."""
+    """Moves one picture by each offset, repeating its edges, and compares each head's answers."""
     images, fields = await call.read(query)
     if len(images) > 1:
         raise errors.BadParameter("/shift takes one image.")
@@ -79,7 +82,9 @@ def _index_of(label: str, labels: Sequence[str]) -> int:
         return labels.index(label)
     if re.fullmatch(r"[0-9]{1,9}", label) and int(label) < len(labels):
         return int(label)
-    raise errors.BadParameter(f"class: there is no {label!r}; a label, or an index below {len(labels)}.")
+    raise errors.BadParameter(
+        f"class: there is no {label!r}; send a label, or an index below {len(labels)}."
+    )
 
 
 def _offset(text: str) -> Offset:

@@ -1,4 +1,4 @@
-"""GET /heads and GET /heads/{head}: what is loaded."""
+"""GET /heads and GET /heads/{head}: which heads are in the store, and which are loaded."""
 
 from fastapi import APIRouter, Depends
 
@@ -13,9 +13,13 @@ router = APIRouter(tags=["heads"], dependencies=[Depends(needs_key)])
 refuse_nameless(router, "/heads/")
 
 
-@router.get("/heads", responses=problems.documented(errors.NotReady, errors.NotAuthorized))
+@router.get(
+    "/heads",
+    summary="List the heads",
+    responses=problems.documented(errors.NotReady, errors.NotAuthorized),
+)
 def heads(context: InContext) -> inventory.HeadList:
-    """Every head of the store: what serves, who shares a backbone, and what stays out and why."""
+    """Lists the heads of the store: what serves, what shares a backbone, and what failed and why."""
     engine, serving = context.engine_name(), context.heads.serving()
     return inventory.HeadList(
         heads=[
@@ -27,10 +31,11 @@ def heads(context: InContext) -> inventory.HeadList:
 
 @router.get(
     "/heads/{head}",
+    summary="Describe a head",
     responses=problems.documented(errors.UnknownHead, errors.NotReady, errors.NotAuthorized),
 )
 def head(head: str, context: InContext) -> inventory.Head:
-    """One head of the store."""
+    """Describes one head of the store."""
     engine, statuses = context.engine_name(), context.heads.statuses
     if head not in statuses:
         raise errors.UnknownHead(head, sorted(statuses))

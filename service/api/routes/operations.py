@@ -12,22 +12,23 @@ router = APIRouter(tags=["operation"])
 metrics_router = APIRouter(tags=["operation"])
 
 
-@router.get("/healthz", responses=problems.documented(errors.NotReady))
+@router.get("/healthz", summary="Check liveness", responses=problems.documented(errors.NotReady))
 async def healthz(context: InContext) -> inventory.Health:
-    """The process is alive: answers while heads load and while the engine is busy.
+    """Answers 200 while the process is alive, also while heads load and while the engine is busy.
 
-    Not so once the engine's thread has ended, which only a restart mends.
+    Answers 503 once the engine's thread has ended: the process must then be restarted.
     """
     if context.classifier.batcher.has_ended():
         raise errors.NotReady(ENDED)
     return inventory.Health()
 
 
-@router.get("/readyz", responses=problems.documented(errors.NotReady))
+@router.get("/readyz", summary="Check readiness", responses=problems.documented(errors.NotReady))
 async def readyz(context: InContext) -> inventory.Readiness:
-    """Every required head (or any one, where none is required) passed its golden check and is warm.
+    """Answers 200 once every required head, or any one if none is required, is checked and warm.
 
-    Not so once the service has been told to stop, although it still answers requests.
+    Answers 503 with the reasons otherwise, and once the service has been told to stop, although it then
+    still answers requests.
     """
     if missing := context.missing():
         raise errors.NotReady(" ".join(missing))
@@ -36,6 +37,7 @@ async def readyz(context: InContext) -> inventory.Readiness:
 
 @metrics_router.get(
     "/metrics",
+    summary="Read the metrics",
     response_class=Response,
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
@@ -43,6 +45,6 @@ async def readyz(context: InContext) -> inventory.Readiness:
     },
 )
 def metrics(context: InContext) -> Response:
-    """Prometheus metrics; without a key unless `open_metrics` is off."""
+    """Returns the metrics for Prometheus. A key is needed only if the setting `open_metrics` is off."""
     content, media_type = context.metrics.exposition()
     return Response(content, media_type=media_type)

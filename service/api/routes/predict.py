@@ -14,9 +14,14 @@ from service.api.schemas.fields import CompareFields, PredictFields
 router = APIRouter(tags=["predict"], dependencies=[Depends(needs_key)], responses=FAILURES)
 
 
-@router.post("/predict", response_model=results.Predicted, openapi_extra=body_of(PredictFields))
+@router.post(
+    "/predict",
+    summary="Classify images",
+    response_model=results.Predicted,
+    openapi_extra=body_of(PredictFields),
+)
 async def predict(call: InCall, query: Annotated[PredictFields, Query()]) -> Response:
-    """Ranked classes of one or more images by one head. The query wins over fields of the body."""
+    """Classifies one or more images with one head. The query overrides fields of the body."""
     images, fields = await call.read(query)
     head = call.context.choose_one(fields.head, fields.version)
     classified, timing = await call.run(call.context.classifier.classify(images, [head], call.permit))
@@ -24,9 +29,17 @@ async def predict(call: InCall, query: Annotated[PredictFields, Query()]) -> Res
     return await answers.as_json(call, classified.size, results.predicted, *told)
 
 
-@router.post("/compare", response_model=results.Compared, openapi_extra=body_of(CompareFields))
+@router.post(
+    "/compare",
+    summary="Compare heads",
+    response_model=results.Compared,
+    openapi_extra=body_of(CompareFields),
+)
 async def compare(call: InCall, query: Annotated[CompareFields, Query()]) -> Response:
-    """Every head on each image, one backbone pass where heads share, and whether they agree."""
+    """Classifies each image with several heads, and says whether they agree.
+
+    Heads that share a backbone run it once.
+    """
     images, fields = await call.read(query)
     names = None if fields.heads is None else [name.strip() for name in fields.heads.split(",")]
     heads = call.context.choose(names)

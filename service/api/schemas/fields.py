@@ -6,10 +6,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 MAX_OFFSETS = 64
 
-TopK = Annotated[int | None, Field(ge=1, le=10_000, description="classes, likeliest first; default 5")]
-Head = Annotated[str | None, Field(description="name of the head; default: `default_head`")]
+TopK = Annotated[
+    int | None,
+    Field(ge=1, le=10_000, description="How many classes to return, the likeliest first; 5 by default."),
+]
+Head = Annotated[
+    str | None, Field(description="The name of the head; the setting `default_head` by default.")
+]
 Version = Annotated[
-    int | None, Field(ge=1, description="a version that is loaded; default: the one that serves")
+    int | None, Field(ge=1, description="A loaded version of the head; the one that serves by default.")
 ]
 ONE_OR_MORE = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 Several = Annotated[list[str], ONE_OR_MORE]
@@ -20,7 +25,7 @@ Offsets = Annotated[
 
 
 class Fields(BaseModel):
-    """All of them are optional, and those of the query win."""
+    """The parameters of a request. All are optional, and the query overrides the body."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -32,7 +37,9 @@ class PredictFields(Fields):
 
 
 class CompareFields(Fields):
-    heads: str | None = Field(None, description="names, comma-separated; default: all that serve")
+    heads: str | None = Field(
+        None, description="The names of heads, comma-separated; all that serve by default."
+    )
     top_k: TopK = None
 
 
@@ -43,18 +50,20 @@ class ExplainFields(Fields):
         None,
         alias="class",
         coerce_numbers_to_str=True,
-        description="a label, else an index; default: the likeliest class of each image",
+        description="The class, by label or else by index; the likeliest of each image by default.",
     )
     format: Literal["json", "png"] | None = Field(
-        None, description="png: the picture under its map; default json"
+        None, description="`json`, the default, or `png` for a drawing of one picture under its map."
     )
 
 
 class ShiftFields(Fields):
-    head: Several | None = Field(None, min_length=1, description="names; default: all that serve")
+    head: Several | None = Field(
+        None, min_length=1, description="The names of heads; all that serve by default."
+    )
     offset: Offsets | None = Field(
         None,
         min_length=1,
         max_length=MAX_OFFSETS,
-        description="`right,down` in pixels of the head's input; default: a grid of 5 x 5, 8 apart",
+        description="Moves `right,down` in pixels of the input; a 5 x 5 grid, 8 apart, by default.",
     )

@@ -19,14 +19,14 @@ from service.store.card import (
 
 
 class FailedVersion(BaseModel):
-    """A version that stays out, and why."""
+    """A version that could not be loaded, and why."""
 
     version: int
     reason: str
 
 
 class HeadCard(BaseModel):
-    """What the serving version of a head is."""
+    """The version of a head that serves."""
 
     version: int
     engine: str
@@ -38,11 +38,11 @@ class HeadCard(BaseModel):
     output: Output
     backbone: Backbone
     structure: Structure
-    parameters: int = Field(description="backbone and head together")
+    parameters: int = Field(description="The number of parameters of backbone and head together.")
     training: Training | None
     quantization: Quantization | None
     notes: list[str]
-    shares_with: list[str] = Field(description="heads on the same backbone in memory")
+    shares_with: list[str] = Field(description="The other heads that use this backbone in memory.")
 
 
 class Head(BaseModel):
@@ -50,8 +50,8 @@ class Head(BaseModel):
 
     head: str
     serving: HeadCard | None
-    versions: list[int] = Field(description="in the store, newest first")
-    loaded: list[int] = Field(description="that a request may ask for by `version`, newest first")
+    versions: list[int] = Field(description="The versions in the store, the newest first.")
+    loaded: list[int] = Field(description="The versions that a request may ask for, the newest first.")
     failed: list[FailedVersion]
 
 
@@ -62,13 +62,13 @@ class HeadList(BaseModel):
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The process is alive."""
 
     status: str = "ok"
 
 
 class Readiness(BaseModel):
-    """Requests will be answered by these heads."""
+    """The service is ready, and these heads answer requests."""
 
     status: str = "ready"
     heads: list[str]

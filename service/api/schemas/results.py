@@ -17,7 +17,7 @@ DEFAULT_TOP_K = 5
 
 
 class Prediction(BaseModel):
-    """One ranked class."""
+    """One class and its probability."""
 
     index: int
     label: str
@@ -25,12 +25,12 @@ class Prediction(BaseModel):
 
 
 class Timing(BaseModel):
-    """Milliseconds: of the image that was ready last, and of the whole request in `total`."""
+    """The milliseconds of each stage for the image that was ready last, and of the whole request."""
 
     decode: Milliseconds
-    queue: Milliseconds = Field(description="all waiting: for a decoder and for the engine")
+    queue: Milliseconds = Field(description="The wait for a decoder and for the engine.")
     inference: Milliseconds
-    total: Milliseconds = Field(description="from the moment the body was read")
+    total: Milliseconds = Field(description="The time since the body was read.")
 
     @classmethod
     def of(cls, stages: Stages, deadline: Deadline) -> "Timing":
@@ -45,7 +45,7 @@ class Timing(BaseModel):
 
 
 class Result(BaseModel):
-    """What one image got."""
+    """The likeliest classes of one image, the likeliest first."""
 
     predictions: list[Prediction]
 
@@ -66,11 +66,13 @@ class Predicted(AnsweringHead):
 
 
 class Explanation(Prediction):
-    """The evidence for one class of an image: `grid` summed and `constant` make its `logit`."""
+    """The evidence for one class of an image: the sum of `grid` plus `constant` is its `logit`."""
 
-    logit: Number = Field(description="by the engine")
-    constant: Number = Field(description="what biases alone add")
-    grid: list[list[Number]] = Field(description="rows, from the top of the picture as the head sees it")
+    logit: Number = Field(description="The logit of the class, as the engine computed it.")
+    constant: Number = Field(description="The part of the logit that comes from biases alone.")
+    grid: list[list[Number]] = Field(
+        description="The part of the logit from each position, in rows from the top of the picture."
+    )
 
 
 class Explained(AnsweringHead):
@@ -83,28 +85,30 @@ class Explained(AnsweringHead):
 class Moved(Prediction):
     """The likeliest class of the picture moved by one offset."""
 
-    kept: Number = Field(description="probability of the class that is likeliest in its place")
+    kept: Number = Field(description="The probability of the unmoved picture's likeliest class.")
 
 
 class ShiftedHead(AnsweringHead, Prediction):
-    """What position means to one head: its answer to the picture in its place, and to it moved."""
+    """The answers of one head to the picture in its place and to the moved pictures."""
 
-    stability: Number = Field(description="share of the offsets with the same likeliest class")
-    drift_mean: Number = Field(description="of that class's probability, absolute")
-    drift_max: Number
-    answers: list[Moved] = Field(description="in the order of the offsets")
+    stability: Number = Field(description="The share of offsets that do not change the likeliest class.")
+    drift_mean: Number = Field(description="The mean absolute change of that class's probability.")
+    drift_max: Number = Field(description="The largest absolute change of that class's probability.")
+    answers: list[Moved] = Field(
+        description="The answers to the moved pictures, in the order of the offsets."
+    )
 
 
 class Shifted(BaseModel):
-    """The answer of /shift."""
+    """The answer of /shift: what each head makes of the picture moved by each offset."""
 
-    offsets: list[Offset] = Field(description="right and down, in pixels of the heads' input")
+    offsets: list[Offset] = Field(description="The moves right and down, in pixels of the heads' input.")
     heads: list[ShiftedHead]
     timing_ms: Timing
 
 
 class Comparison(BaseModel):
-    """What one image got from each head; `agree` when all put the same label first."""
+    """The likeliest classes of one image by each head; `agree` if all put the same label first."""
 
     predictions: dict[str, list[Prediction]]
     agree: bool
@@ -120,14 +124,14 @@ class Compared(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details; `error` repeats `detail` for inference-protocol clients."""
+    """A problem document (RFC 9457); `error` repeats `detail` for clients of inference protocols."""
 
     type: str = Field(examples=["urn:resnet-heads:problem:unknown-head"])
     title: str
     status: int
     detail: str
     error: str
-    image: int | None = Field(None, description="index of the image at fault, from 0")
+    image: int | None = Field(None, description="The index of the image at fault, counted from 0.")
 
 
 def predicted(

@@ -27,6 +27,6 @@ class PixelBudget:
         together = sum(self._pixels)
         if together > self._limit:
             raise ImageTooLarge(
-                f"with it the request's images have {together} pixels together, more than the "
-                f"{self._limit} allowed for its size."
+                f"the request's images up to this one have {together} pixels together, more than the "
+                f"{self._limit} allowed for a request of this size."
             )

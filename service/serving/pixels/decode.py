@@ -123,7 +123,7 @@ def open_image(data: bytes, max_pixels: int) -> ImageFile:
     check_size(image.width, image.height, max_pixels)
     passes = data.count(b"\xff\xda") if plugin is JpegImageFile else 1
     if passes * image.width * image.height > MAX_JPEG_PASSES * max_pixels:
-        raise NotAnImage(f"the JPEG image makes {passes} passes over its pixels.")
+        raise NotAnImage(f"the JPEG image has {passes} scans, too many for its size.")
     # Pillow decodes these in Python: 7 s for 29 KB that stand for 49 million pixels.
     if image.tile and image.tile[0][0] == "bmp_rle":
         raise NotAnImage("run-length encoded BMP images are not accepted.")

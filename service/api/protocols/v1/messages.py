@@ -21,19 +21,25 @@ DTYPES = {"UINT8": "DT_UINT8", "BYTES": "DT_STRING", "FP32": "DT_FLOAT"}
 
 
 class PredictRequest(BaseModel):
-    """Rows or a column of images, `{"b64": ...}` or pixels each; around them the input may be named."""
+    """The images, each as `{"b64": ...}` or rows of pixels, which may stand under the input's name."""
 
     signature_name: Literal["", "serving_default"] = "serving_default"
-    instances: list[Any] | None = Field(None, description="answered by `predictions`")
-    inputs: list[Any] | dict[str, Any] | None = Field(None, description="answered by `outputs`")
+    instances: list[Any] | None = Field(
+        None, description="The images row by row; the answer holds `predictions`."
+    )
+    inputs: list[Any] | dict[str, Any] | None = Field(
+        None, description="The images as a column; the answer holds `outputs`."
+    )
 
     def pictures(self, max_images: int) -> list[Picture]:
         """Returns the images in order. Raises NoImages, TooManyImages, BadParameter, or NotAnImage."""
         if (self.instances is None) == (self.inputs is None):
-            raise BadParameter("either instances or inputs is needed.")
+            raise BadParameter("The request needs either instances or inputs, and not both.")
         rows = _unnamed(self.inputs) if self.instances is None else [*map(_unnamed, self.instances)]
         if not isinstance(rows, list):
-            raise BadParameter(f"inputs: a list of images is needed, or one named {PIXELS} or {FILES}.")
+            raise BadParameter(
+                f"inputs: send a list of images, or an object that holds one as {PIXELS} or {FILES}."
+            )
         if not rows:
             raise NoImages
         if len(rows) > max_images:
@@ -42,30 +48,36 @@ class PredictRequest(BaseModel):
 
 
 class Predictions(BaseModel):
-    """Probabilities of each image, in the order of labels."""
+    """The probabilities of each image in the order of the labels, as the answer to `instances`."""
 
     predictions: list[list[Number]]
 
 
 class Outputs(BaseModel):
-    """The same, in answer to `inputs`."""
+    """The probabilities of each image in the order of the labels, as the answer to `inputs`."""
 
     outputs: list[list[Number]]
 
 
 class Cause(BaseModel):
-    error_code: str = Field(description="OK, or FAILED_PRECONDITION")
+    """Why a version is in its state."""
+
+    error_code: str = Field(
+        description="`OK`, or `FAILED_PRECONDITION` if the version could not be loaded."
+    )
     error_message: str
 
 
 class VersionStatus(BaseModel):
+    """The state of one version of a head."""
+
     version: str
-    state: str = Field(description="AVAILABLE, or END where it stays out")
+    state: str = Field(description="`AVAILABLE`, or `END` if the version could not be loaded.")
     status: Cause
 
 
 class ModelStatus(BaseModel):
-    """Every version that is loaded or stays out, newest first."""
+    """The versions that are loaded or could not be loaded, the newest first."""
 
     model_version_status: list[VersionStatus]
 

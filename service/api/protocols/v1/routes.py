@@ -29,12 +29,13 @@ refuse_nameless(router, "/v1/models/", "/v1/models/:predict", "/v1/models//{rest
 @with_and_without(
     router.post,
     "/v1/models/{head}:predict",
+    summary="Classify images (TensorFlow Serving)",
     responses=FOREIGN_FAILURES,
     response_model=messages.Predictions | messages.Outputs,
     openapi_extra={"requestBody": BODY},
 )
 async def v1_predict(call: InCall) -> Response:
-    """Probabilities of each image by one head, in the form of the request: by rows, or as a column."""
+    """Returns the probabilities of each image: by rows for `instances`, as a column for `inputs`."""
     head, limit = head_of(call.request), call.context.limits.max_images_per_request
     is_column, pictures = await call.read_json(partial(_read, max_images=limit))
     done, _ = await call.run(call.context.classifier.classify(pictures, [head], call.permit))
@@ -45,27 +46,33 @@ async def v1_predict(call: InCall) -> Response:
 @router.get("/v1/models/{head}:predict", include_in_schema=False)
 @router.get("/v1/models/{head}/versions/{version}:predict", include_in_schema=False)
 async def v1_predict_by_get() -> None:
-    """Refuses GET here, where the path would otherwise match the status of a model of such a name."""
+    """Refuses GET, which would otherwise match the status route of a head named `...:predict`."""
     raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
 
 
-@with_and_without(router.get, "/v1/models/{head}/metadata", responses=ABOUT_A_HEAD)
+@with_and_without(
+    router.get, "/v1/models/{head}/metadata", summary="Read the signature", responses=ABOUT_A_HEAD
+)
 async def v1_metadata(request: Request) -> dict[str, Any]:
-    """The signature of a head: its inputs and its output."""
+    """Returns the signature of a head: its inputs and its output."""
     return messages.metadata(head_of(request))
 
 
-@router.get("/v1/models/{head}", responses=ABOUT_A_HEAD)
+@router.get("/v1/models/{head}", summary="List the versions", responses=ABOUT_A_HEAD)
 async def v1_status(context: InContext, head: str) -> messages.ModelStatus:
-    """The versions of a head, and whether they are loaded."""
+    """Lists the versions of a head that are loaded or could not be loaded."""
     return messages.model_status(_status(context, head))
 
 
-@router.get("/v1/models/{head}/versions/{version}", responses=ABOUT_A_HEAD)
+@router.get(
+    "/v1/models/{head}/versions/{version}",
+    summary="Read the status of a version",
+    responses=ABOUT_A_HEAD,
+)
 async def v1_status_of_version(
     context: InContext, head: str, version: Annotated[int, Path(ge=1)]
 ) -> messages.ModelStatus:
-    """The same of one version."""
+    """Returns whether one version of a head is loaded, and if not, why."""
     status = _status(context, head)
     told = [
         one for one in messages.model_status(status).model_version_status if one.version == str(version)

@@ -12,53 +12,65 @@ Count = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 
 
 class InShared(BaseModel):
-    """What a tensor of either direction may not be: in memory that client and server share."""
+    """The parameter for memory that client and server share, which is refused."""
 
-    shared_memory_region: None = Field(default=None, description="not served")
+    shared_memory_region: None = Field(default=None, description="Shared memory is not supported.")
 
 
 class InputParameters(InShared):
+    """The parameters of an input tensor."""
+
     binary_data_size: Count | None = Field(
-        default=None, description="bytes of this tensor behind the JSON"
+        default=None, description="The size of the tensor's data after the JSON, in bytes."
     )
 
 
 class InputTensor(BaseModel):
-    """Images: `pixels` as the head takes them, or whole files as `image_bytes`."""
+    """The images: `pixels` in the size of the head's input, or whole files as `image_bytes`."""
 
     name: Literal["pixels", "image_bytes"]
     shape: Annotated[list[Count], FailFast()]  # FailFast: reporting many wrong items takes long.
     datatype: Literal["UINT8", "BYTES"]
     parameters: InputParameters = InputParameters()
     data: list[Any] | None = Field(
-        default=None, description="pixels: numbers, nested or flat; image_bytes: base64 or data URLs"
+        default=None,
+        description="Numbers, nested or flat, for `pixels`; base64 or data URLs for `image_bytes`.",
     )
 
 
 class OutputParameters(InShared):
+    """The parameters of an output tensor."""
+
     binary_data: StrictBool | None = Field(
-        default=None, description="whether it comes behind the JSON; default: as the request says"
+        default=None,
+        description="Whether the data follows the JSON; by default `binary_data_output` says so.",
     )
     classification: Count = Field(
         default=0,
-        description="so many classes, likeliest first, as texts `value:index:label`; 0: probabilities",
+        description="How many classes to return as texts `value:index:label`; 0 returns probabilities.",
     )
 
 
 class RequestedOutput(BaseModel):
+    """The output that the request asks for."""
+
     name: Literal["probabilities"]
     parameters: OutputParameters = OutputParameters()
 
 
 class RequestParameters(BaseModel):
-    """Others are accepted, and mean nothing here."""
+    """The parameters of a request. Others than these are accepted and ignored."""
 
-    binary_data_output: StrictBool = False
-    timeout: Count = Field(default=0, description="microseconds; 0: as `X-Request-Timeout-Ms` says")
+    binary_data_output: StrictBool = Field(
+        default=False, description="Whether the outputs follow the JSON in binary."
+    )
+    timeout: Count = Field(
+        default=0, description="Microseconds to the answer; 0 leaves it to `X-Request-Timeout-Ms`."
+    )
 
 
 class InferenceRequest(BaseModel):
-    """One input of the two."""
+    """A request with one of the two inputs, `pixels` or `image_bytes`."""
 
     id: str | None = None
     parameters: RequestParameters = RequestParameters()
@@ -67,11 +79,13 @@ class InferenceRequest(BaseModel):
 
 
 class BinarySize(BaseModel):
+    """The size of a tensor's data after the JSON, in bytes."""
+
     binary_data_size: int
 
 
 class OutputTensor(BaseModel):
-    """`data`, row by row, or else as many bytes behind the JSON."""
+    """An output: its `data` row by row, or else as many bytes after the JSON as `parameters` say."""
 
     name: str
     shape: list[int]
@@ -81,6 +95,8 @@ class OutputTensor(BaseModel):
 
 
 class InferenceResponse(BaseModel):
+    """The answer of /infer."""
+
     model_name: str
     model_version: str
     id: str | None = None
@@ -88,25 +104,31 @@ class InferenceResponse(BaseModel):
 
 
 class Server(BaseModel):
+    """The server, and the extensions of the protocol that it supports."""
+
     name: str
     version: str
     extensions: list[str] = ["binary_tensor_data", "classification"]
 
 
 class Live(BaseModel):
+    """The process is alive."""
+
     live: bool = True
 
 
 class Ready(BaseModel):
+    """The service, or the head that was named, is ready."""
+
     ready: bool = True
 
 
 class Model(BaseModel):
-    """What a head is."""
+    """The tensors of a head, and its versions."""
 
     name: str
-    versions: list[str] = Field(description="that are loaded, newest first")
-    platform: str = Field(description="the engine")
+    versions: list[str] = Field(description="The loaded versions, the newest first.")
+    platform: str = Field(description="The engine that runs the head.")
     inputs: list[Tensor]
     outputs: list[Tensor]
 

@@ -32,56 +32,61 @@ JsonSize = Annotated[
     Header(
         alias=JSON_SIZE,
         ge=0,
-        description="bytes of JSON, behind which a tensor comes; 0: the whole body is one image file",
+        description="Bytes of JSON before the tensor data; 0 if the whole body is one image file.",
     ),
 ]
 
 
-@health.get("/v2/health/live")
+@health.get("/v2/health/live", summary="Check liveness")
 async def v2_live() -> messages.Live:
-    """As /healthz."""
+    """Answers 200 while the process is alive."""
     return messages.Live()
 
 
-@health.get("/v2/health/ready", responses=problems.documented(errors.NotReady))
+@health.get(
+    "/v2/health/ready", summary="Check readiness", responses=problems.documented(errors.NotReady)
+)
 async def v2_ready(context: InContext) -> messages.Ready:
-    """As /readyz."""
+    """Answers 200 when /readyz does, and else 503 with the reasons."""
     if missing := context.missing():
         raise errors.NotReady(" ".join(missing))
     return messages.Ready()
 
 
-@router.get("/v2", responses=problems.documented(errors.NotAuthorized))
+@router.get("/v2", summary="Describe the server", responses=problems.documented(errors.NotAuthorized))
 @router.get("/v2/", include_in_schema=False)
 async def v2_server() -> messages.Server:
-    """What serves, and which extensions of the protocol."""
+    """Returns the server's name and version, and the extensions of the protocol that it supports."""
     return messages.Server(name="resnet-heads", version=service.__version__)
 
 
-@with_and_without(router.get, "/v2/models/{head}", responses=ABOUT_A_HEAD)
+@with_and_without(
+    router.get, "/v2/models/{head}", summary="Describe the tensors of a head", responses=ABOUT_A_HEAD
+)
 async def v2_model(request: Request, context: InContext) -> messages.Model:
-    """The inputs and the output of a head."""
+    """Returns the inputs and the output of a head."""
     head = head_of(request)
     return messages.model(
         head, list(context.heads.statuses[head.card.head].loaded), context.engine_name()
     )
 
 
-@with_and_without(router.get, "/v2/models/{head}/ready", responses=ABOUT_A_HEAD)
+@with_and_without(router.get, "/v2/models/{head}/ready", summary="Check a head", responses=ABOUT_A_HEAD)
 async def v2_model_ready() -> messages.Ready:
-    """That a head, or that version of it, is loaded."""
+    """Answers 200 if the head, or the version in the path, is loaded."""
     return messages.Ready()
 
 
 @with_and_without(
     router.post,
     "/v2/models/{head}/infer",
+    summary="Classify images (Open Inference Protocol)",
     responses=FOREIGN_FAILURES | {200: {"content": BINARY_CONTENT}},
     response_model=messages.InferenceResponse,
     openapi_extra={"requestBody": BODY},
 )
 async def v2_infer(call: InCall, json_size: JsonSize = None) -> Response:
-    """Probabilities of each image by one head; tensors are in JSON or in binary, as asked."""
+    """Returns the probabilities of each image, in JSON or in binary as the request asks."""
     head, limit = head_of(call.request), call.context.limits.max_images_per_request
     read = partial(wire.read_request, json_size=json_size, head=head, max_images=limit)
     request, pictures = await call.read_json(read, json_size)

@@ -43,7 +43,9 @@ def read_request(
         return RAW, [body]
     behind = len(body) if json_size is None else json_size
     if behind > len(body):
-        raise BadParameter(f"Inference-Header-Content-Length: the body has {len(body)} bytes.")
+        raise BadParameter(
+            f"Inference-Header-Content-Length: it is {behind}, but the body has {len(body)} bytes."
+        )
     request = validated(InferenceRequest, body[:behind])
     [given] = request.inputs
     _check_declared(given, head)
@@ -98,9 +100,11 @@ def _binary(given: InputTensor, behind: memoryview) -> memoryview | None:
     """The binary data of the input tensor; None if its data is in the JSON."""
     size = given.parameters.binary_data_size
     if (size is None) == (given.data is None):
-        raise BadParameter(f"{given.name}: it needs data, or binary_data_size and not both.")
+        raise BadParameter(f"{given.name}: send either data or binary_data_size, and not both.")
     if len(behind) != (size or 0):
-        raise BadParameter(f"{given.name}: {size or 0} bytes are announced, and {len(behind)} come.")
+        raise BadParameter(
+            f"{given.name}: {size or 0} bytes are announced, but {len(behind)} come after the JSON."
+        )
     return None if size is None else behind
 
 
@@ -118,7 +122,7 @@ def _files(given: InputTensor, binary: memoryview | None) -> list[Picture]:
         return _elements(binary, files)
     texts = [text for text in given.data or [] if isinstance(text, str)]
     if len(texts) != files or len(given.data or []) != files:
-        raise BadParameter(f"{FILES}: data is not {files} texts in base64.")
+        raise BadParameter(f"{FILES}: data must be {files} texts in base64, as shape says.")
     return [from_base64(index, text) for index, text in enumerate(texts)]
 
 
@@ -131,9 +135,9 @@ def _elements(binary: memoryview, count: int) -> list[Picture]:
             end += LENGTH.size + size
             elements.append(bytes(binary[end - size : end]))
     except struct.error as exc:
-        raise BadParameter(f"{FILES}: the bytes end before {count} files do.") from exc
+        raise BadParameter(f"{FILES}: the bytes end before the last of {count} files.") from exc
     if end != len(binary):
-        raise BadParameter(f"{FILES}: {count} files take {end} bytes, and not {len(binary)}.")
+        raise BadParameter(f"{FILES}: {count} files take {end} bytes, but {len(binary)} were sent.")
     return elements
 
 
