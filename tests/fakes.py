@@ -24,14 +24,26 @@ from service.errors import CannotExplain, VersionError
 from service.serving.explain.layers import Dense, Reshaped
 from service.serving.heads import Heads
 from service.serving.loading import LoadedBackbone, LoadedHead
-from service.store.card import Backbone, Card, Golden, Input, Output, Quantization, Structure
+from service.store.card import (
+    PREPROCESSING,
+    Backbone,
+    Card,
+    Golden,
+    Input,
+    Output,
+    Quantization,
+    Source,
+    Structure,
+)
 from service.store.layout import MODEL, Store
 from service.store.publish import publish_compiled, publish_version, staged
 
 SIDE = 8
 LABELS = ("red", "green", "blue")
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
-INPUT = Input(height=SIDE, width=SIDE, decode="exact", resize="bilinear", preprocessing="none")
+INPUT = Input(
+    height=SIDE, width=SIDE, decode="exact", resize="bilinear", preprocessing=PREPROCESSING["none"]
+)
 
 
 class FakeNetwork:
@@ -252,7 +264,7 @@ def card(name: str = "gap", **changes) -> Card:
         "head": name,
         "version": 1,
         "created": datetime(2026, 1, 2, tzinfo=UTC),
-        "model_sha256": "0" * 64,
+        "source": source("0" * 64),
         "input": INPUT,
         "output": Output(activation="softmax", to_probabilities="identity"),
         "labels": LABELS,
@@ -268,6 +280,11 @@ def structure(pooling="gap", parameters=12, **fields) -> Structure:
     """That of a head whose dense layers have so many parameters; `fields` are others of it."""
     fields = {"digest": "e" * 64, "weight_bytes": 4 * parameters} | fields
     return Structure(pooling=pooling, parameters=parameters, **fields)
+
+
+def source(sha256: str, size: int | None = None) -> Source:
+    """A `.keras` file of that content."""
+    return Source(format="keras", files={MODEL: sha256}, bytes=size)
 
 
 def quantization(**changes) -> Quantization:
@@ -298,8 +315,8 @@ def publish(store: Store, name: str = "gap", model: bytes = b"a model", **change
     """Publishes a version whose model file holds `model`; returns its card, with its number."""
     with staged(store.root) as folder:
         (folder / MODEL).write_bytes(model)
-        sha256 = hashlib.sha256(model).hexdigest()
-        return publish_version(store, folder, card(name, model_sha256=sha256, **changes))
+        kept = source(hashlib.sha256(model).hexdigest())
+        return publish_version(store, folder, card(name, **({"source": kept} | changes)))
 
 
 def publish_network(store: Store, digest: str, content: bytes = b"a network", engine="openvino") -> Path:

@@ -77,6 +77,22 @@ def import_small(place: str) -> None:
         )
 
 
+def processed(values: np.ndarray, mode: str) -> np.ndarray:
+    """Float32 RGB pixels as a training script changes them: by Keras' modes, or by hand.
+
+    `numbers` stands for cv2.imread's order with means and deviations of one's own.
+    """
+    match mode:
+        case "none":
+            return values
+        case "unit":
+            return values / 255
+        case "numbers":
+            return (values[..., ::-1] - np.float32([100, 110, 120])) / np.float32([50, 60, 70])
+        case _:
+            return keras.applications.imagenet_utils.preprocess_input(values, mode=mode)
+
+
 @cache
 def small_backbone(seed: int = 1, mode: str = "caffe") -> keras.Model:
     """A stem and a residual block, (64, 64, 3) -> (8, 8, 32), calibrated on pixels preprocessed so."""
@@ -86,7 +102,7 @@ def small_backbone(seed: int = 1, mode: str = "caffe") -> keras.Model:
     block = keras.layers.Add()([_convolved(stem, 32, 2), keras.layers.Conv2D(32, 1, strides=2)(stem)])
     model = keras.Model(inputs, keras.layers.Activation("relu")(block))
     noise = pixels(16, seed).astype("float32")
-    calibrate(model, keras.applications.imagenet_utils.preprocess_input(noise, mode=mode))
+    calibrate(model, processed(noise, mode))
     return model
 
 

@@ -8,7 +8,7 @@ from fakes import FakeEngine, publish, publish_network
 
 from service.errors import VersionError
 from service.serving.engine_lock import EngineLock
-from service.serving.engines import Engine
+from service.serving.engines import Engine, open_engine
 from service.serving.heads import Heads
 from service.serving.loading import Loader, Rebuild
 from service.store.layout import Store
@@ -64,6 +64,11 @@ def load(store: Store, engine: Engine | None = None, *args, **wishes) -> Heads:
     heads = heads_of(store, lambda: engine or FakeEngine(), *args, **wishes)
     heads.load()
     return heads
+
+
+def load_real(store: Store, rebuild: Rebuild = no_tensorflow) -> Heads:
+    """The heads of a store with real compiled files, loaded on OpenVINO."""
+    return load(store, open_engine("openvino", 2), rebuild, max_batch_size=2)
 
 
 def serving(heads: Heads) -> dict[str, int]:

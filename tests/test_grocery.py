@@ -8,6 +8,8 @@ import pytest
 from process import serving
 from stored import empty
 
+from service.store.card import PREPROCESSING
+
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "grocery10"
 SIDE = 128
 
@@ -69,7 +71,9 @@ def test_accuracy_over_http_is_that_of_keras_on_the_same_files(tmp_path):
     }.items():
         model = train(base, pooling, features, train_classes)
         expected[head] = model.predict(preprocess(test_pixels.copy()), verbose=0)
-        wishes = ImportOptions(head, tmp_path / "labels.txt", resize="load_img", preprocessing="caffe")
+        wishes = ImportOptions(
+            head, tmp_path / "labels.txt", resize="load_img", preprocessing=PREPROCESSING["caffe"]
+        )
         import_model(store, save(model, tmp_path, head), wishes)
 
     with serving(store) as server, httpx.Client(base_url=server.url, timeout=60) as client:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from service.settings import Settings
-from service.store.card import Decode, Preprocessing, Resize
+from service.store.card import PREPROCESSING, Decode, Exif, Resize
 
 ENVIRONMENT_ONLY = {"api_keys", "admin_key"}
 
@@ -41,8 +41,20 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     importing.add_argument("--head", required=True, help="name of the head")
     importing.add_argument("--labels", required=True, type=_path, help="text file, a label a line")
     importing.add_argument("--size", type=int, help="input side, for a model that takes any")
-    importing.add_argument("--preprocessing", choices=get_args(Preprocessing))
+    importing.add_argument(
+        "--preprocessing", choices=tuple(PREPROCESSING), help="what training did to pixels from 0 to 255"
+    )
+    importing.add_argument(
+        "--order", choices=("rgb", "bgr"), help="with --mean, --std: the order of the channels [rgb]"
+    )
+    importing.add_argument("--mean", type=_three, metavar="A,B,C", help="in pixel units [0,0,0]")
+    importing.add_argument("--std", type=_three, metavar="A,B,C", help="in pixel units [1,1,1]")
     importing.add_argument("--resize", choices=get_args(Resize))
+    importing.add_argument(
+        "--exif",
+        choices=get_args(Exif),
+        help="EXIF orientation [ignored, as image_dataset and load_img do; else applied]",
+    )
     importing.add_argument("--decode", choices=get_args(Decode), default="exact")
 
     compiling = command("compile", "derive the files that an engine opens from a version's model")
@@ -144,6 +156,16 @@ def _count(text: str) -> int:
 
 def _counts(text: str) -> tuple[int, ...]:
     return tuple(map(_count, _names(text)))
+
+
+def _three(text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(map(float, _names(text)))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3:  # noqa: PLR2004 (three channels)
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers, such as 103.9,116.8,123.7")
+    return numbers
 
 
 def _names(text: str) -> list[str]:

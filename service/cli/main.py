@@ -15,7 +15,7 @@ from service.console import say, timed
 from service.errors import CommandError, ServiceError, reason_of
 from service.serving.engines import choose_engine
 from service.settings import Settings
-from service.store.card import Card
+from service.store.card import PREPROCESSING, Card, Preprocessing
 
 
 def main() -> None:
@@ -66,8 +66,20 @@ def _init(arguments: argparse.Namespace) -> None:
 def _import(arguments: argparse.Namespace) -> None:
     from service.lab.models.importing import ImportOptions, import_model
 
+    arguments.preprocessing = _preprocessing(arguments)
     wishes = {name: getattr(arguments, name) for name in ImportOptions.__dataclass_fields__}
     _tell(import_model(open_store(_settings(arguments)), arguments.file, ImportOptions(**wishes)))
+
+
+def _preprocessing(arguments: argparse.Namespace) -> Preprocessing | None:
+    """What `import` was told of the pixels: by name, or by order, mean and std; None for nothing."""
+    told = {name: getattr(arguments, name) for name in Preprocessing.model_fields}
+    given = {name: value for name, value in told.items() if value is not None}
+    if not given:
+        return PREPROCESSING[arguments.preprocessing] if arguments.preprocessing else None
+    if arguments.preprocessing:
+        raise CommandError("Say --preprocessing, or --order, --mean and --std, not both.")
+    return Preprocessing(**given)
 
 
 def _train(arguments: argparse.Namespace) -> None:

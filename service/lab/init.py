@@ -8,9 +8,10 @@ import keras
 from service.console import say
 from service.errors import CommandError
 from service.lab.backbones import demo, imagenet
+from service.lab.models.opening import open_source
 from service.lab.models.publishing import Description, publish
-from service.store.card import Card
-from service.store.layout import Store
+from service.store.card import PREPROCESSING, Card
+from service.store.layout import MODEL, Store
 from service.store.publish import check_writable
 
 ONLY_COST = "the same function as gap with untied weights: it answers alike and differs in cost only"
@@ -47,7 +48,7 @@ def _imagenet(store: Store, gap: keras.Model) -> list[Card]:
             size=imagenet.SIZE,
             origin="imagenet",
             resize="center_crop",
-            preprocessing="caffe",
+            preprocessing=PREPROCESSING["caffe"],
             notes=notes,
         )
 
@@ -80,6 +81,6 @@ def _publish(store: Store, model: keras.Model, description: Description) -> Card
     """Saves the model outside the store, and publishes the file like any imported one."""
     say(f"Publishing {description.head} ...")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.keras"
+        file = Path(folder) / MODEL
         model.save(file)
-        return publish(store, file, description)
+        return publish(store, open_source(file), description)

@@ -4,14 +4,30 @@ Unknown fields are refused, so that a card of a newer release is never half unde
 """
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    Base64Bytes,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 Decode = Literal["exact", "scaled"]
 Resize = Literal["bilinear", "load_img", "image_dataset", "center_crop"]
-Preprocessing = Literal["caffe", "tf", "torch", "none"]
+Exif = Literal["applied", "ignored"]
+Format = Literal["keras", "h5", "saved_model"]
+Precision = Literal["f32", "bf16", "int8"]
 Origin = Literal["imagenet", "trained", "imported", "demo"]
 Pooling = Literal["gap", "gmp", "flatten", "average", "max"]
 
@@ -19,6 +35,12 @@ HEAD_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
 
 HeadName = Annotated[str, StringConstraints(pattern=HEAD_NAME.pattern)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
+
+# What a source of each format must hold, by path in the version's folder.
+MAIN_FILE: Mapping[Format, str] = MappingProxyType(
+    {"keras": "model.keras", "h5": "model.h5", "saved_model": "saved_model/saved_model.pb"}
+)
 
 
 class CardPart(BaseModel):
@@ -27,14 +49,100 @@ class CardPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Mean = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+Std = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+
+
+NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}
+
+
+class Preprocessing(CardPart):
+    """How RGB pixels from 0 to 255 become the numbers that a backbone takes.
+
+    The channels are put in `order`; then each is (pixel - mean) / std, in pixel units. In JSON, one
+    that has a name (PREPROCESSING) is that name.
+    """
+
+    order: Literal["rgb", "bgr"] = "rgb"
+    mean: Mean = (0, 0, 0)
+    std: Std = (1, 1, 1)
+
+    @property
+    def name(self) -> str | None:
+        """Its name in PREPROCESSING, if it has one."""
+        return next((name for name, one in PREPROCESSING.items() if one == self), None)
+
+    def __str__(self) -> str:
+        mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return self.name or f"{self.order}, mean {mean}, std {std}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def read_name(cls, told: object) -> object:
+        if isinstance(told, str):
+            if told not in PREPROCESSING:
+                raise ValueError(f"{told!r} is not one of {', '.join(PREPROCESSING)}")
+            return dict(PREPROCESSING[told])
+        return told
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """A name or the data, which the serializer does not tell."""
+        fields = {
+            "order": {"type": "string", "enum": ["rgb", "bgr"]},
+            "mean": NUMBERS | {"description": "in pixel units, in that order"},
+            "std": NUMBERS | {"description": "in pixel units, in that order"},
+        }
+        own = {"type": "object", "properties": fields, "additionalProperties": False}
+        return {
+            "title": "Preprocessing",
+            "description": "What is done to pixels from 0 to 255: a name, or (pixel - mean) / std.",
+            "anyOf": [{"type": "string", "enum": list(PREPROCESSING)}, own],
+        }
+
+    @model_serializer
+    def write_name(self) -> str | dict[str, Any]:
+        return self.name or {"order": self.order, "mean": self.mean, "std": self.std}
+
+
+# ImageNet's means and deviations, as keras.applications.imagenet_utils.preprocess_input has them.
+PREPROCESSING: Mapping[str, Preprocessing] = MappingProxyType(
+    {
+        "caffe": Preprocessing(order="bgr", mean=(103.939, 116.779, 123.68)),
+        "tf": Preprocessing(mean=(127.5,) * 3, std=(127.5,) * 3),
+        "torch": Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+        "unit": Preprocessing(std=(255,) * 3),
+        "none": Preprocessing(),
+    }
+)
+
+
 class Input(CardPart):
     """How image bytes become what the backbone was trained on."""
 
     height: int = Field(gt=0)
     width: int = Field(gt=0)
+    exif: Exif = Field(default="applied", description="whether an EXIF orientation turns the picture")
     decode: Decode
     resize: Resize
     preprocessing: Preprocessing
+
+
+class Source(CardPart):
+    """The file or folder that somebody saved, kept byte for byte in the version's folder."""
+
+    format: Format
+    files: dict[str, Sha256] = Field(description="by path in the version's folder")
+    bytes: int | None = Field(default=None, description="of all files; unknown on the oldest cards")
+
+    @model_validator(mode="after")
+    def check_that_something_is_kept(self) -> "Source":
+        main = MAIN_FILE[self.format]
+        if main not in self.files:
+            raise ValueError(f"a source of format {self.format} must have the file {main}")
+        return self
 
 
 class Output(CardPart):
@@ -175,22 +283,31 @@ class Golden(CardPart):
 class Card(CardPart):
     """One version of one head. `weight_bytes` and `parameters` are exact; times are UTC."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     head: HeadName
     version: int = Field(gt=0)
     created: datetime
-    model_sha256: Sha256
-    model_bytes: int | None = None
+    source: Source
     input: Input
     output: Output
     labels: tuple[str, ...] = Field(min_length=2)
     backbone: Backbone
     structure: Structure
+    precision: Precision = Field(default="f32", description="what the backbone computes in")
+    head_weights: Literal["f32", "int8"] = "f32"
     origin: Origin
     notes: tuple[str, ...] = ()
     training: Training | None = None
     quantization: Quantization | None = None
     golden: Golden
+
+    @model_validator(mode="before")
+    @classmethod
+    def read_older(cls, told: object) -> object:
+        """Reads a card of an older schema as it was meant."""
+        if isinstance(told, dict) and told.get("schema_version") == 1:
+            return _from_version_1(told)
+        return told
 
     @model_validator(mode="after")
     def check_one_probability_per_label(self) -> "Card":
@@ -199,3 +316,18 @@ class Card(CardPart):
                 f"{len(self.golden.probabilities)} golden probabilities for {len(self.labels)} labels"
             )
         return self
+
+
+def _from_version_1(card: dict[str, Any]) -> dict[str, Any]:
+    """A card of schema version 1, whose source was one `.keras` file and whose backbone f32 or int8."""
+    if new := {"source", "precision", "head_weights"} & card.keys():
+        raise ValueError(f"{min(new)} is not a field of schema version 1")
+    if isinstance(card.get("input"), dict) and "exif" in card["input"]:
+        raise ValueError("input.exif is not a field of schema version 1")
+    older = dict(card)
+    sha256, size = older.pop("model_sha256", None), older.pop("model_bytes", None)
+    return older | {
+        "schema_version": 2,
+        "source": {"format": "keras", "files": {MAIN_FILE["keras"]: sha256}, "bytes": size},
+        "precision": "int8" if older.get("quantization") else "f32",
+    }

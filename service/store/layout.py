@@ -1,6 +1,6 @@
 """The paths in a store, and checked reads from them; publish.py writes.
 
-<root>/<head>/<version>/{model.keras,card.json}           and the int8 graph of a quantized head
+<root>/<head>/<version>/{card.json,model.keras}           or model.h5, saved_model/; also an int8 graph
 <root>/.compiled/<digest>/<engine>/{manifest.json,...}    derived; or below the cache folder
 <root>/.benchmark/<host>.json                             measured; or below the cache folder
 """
@@ -16,9 +16,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.errors import VersionError, is_transient, reason_of
-from service.store.card import HEAD_NAME, Card, Sha256
+from service.store.card import HEAD_NAME, MAIN_FILE, Card, Sha256
 
-MODEL = "model.keras"
+MODEL = MAIN_FILE["keras"]
 CARD = "card.json"
 MANIFEST = "manifest.json"
 COMPILED = ".compiled"
@@ -39,14 +39,14 @@ class Manifest(BaseModel):
 
 
 class NotCompiled(VersionError):
-    """Compiled files are missing, damaged or unreadable; they can be rebuilt from model.keras."""
+    """Compiled files are missing, damaged or unreadable; they can be rebuilt from the source."""
 
 
 class NotForEngine(VersionError):
-    """An int8 backbone is asked for on an engine that cannot run it."""
+    """A version is asked for on an engine that cannot run it."""
 
-    def __init__(self) -> None:
-        super().__init__("it is an int8 graph, which only the openvino engine runs.")
+    def __init__(self, what: str) -> None:
+        super().__init__(f"it is {what}, which only the openvino engine runs.")
 
 
 def default_cache() -> Path:
@@ -77,11 +77,11 @@ class Store:
     def read_card(self, head: str, version: int) -> Card:
         """The card of a version whose source files have the recorded sha256.
 
-        Raises VersionError as `card` does, or when the model file or the int8 graph is missing or has
-        another sha256. Serving opens no model file, and so it calls `card`.
+        Raises VersionError as `card` does, or when a file of the source or the int8 graph is missing or
+        has another sha256. Serving opens no source, and so it calls `card`.
         """
         card = self.card(head, version)
-        self.model_of(card)
+        self.source_of(card)
         self.check_graph(card)
         return card
 
@@ -120,11 +120,19 @@ class Store:
             files += itertools.chain.from_iterable(map(_entries, folders))
         return tuple(stamp_of(file) for file in files)
 
-    def model_of(self, card: Card) -> Path:
-        """The path of a version's model file. Raises VersionError when it is missing or damaged."""
-        path = self.folder(card.head, card.version) / MODEL
-        self._check(path, card.model_sha256)
-        return path
+    def source_of(self, card: Card) -> Path:
+        """The path of a version's source: a file, or the folder of a SavedModel.
+
+        Raises VersionError when a file of it is missing or damaged, or when a folder holds others.
+        """
+        folder = self.folder(card.head, card.version)
+        for name, sha256 in card.source.files.items():
+            self._check(folder / name, sha256)
+        first = Path(MAIN_FILE[card.source.format]).parts[0]
+        inside = (path for path in (folder / first).rglob("*") if not path.is_dir())
+        if strange := {str(path.relative_to(folder)) for path in inside} - card.source.files.keys():
+            raise VersionError(f"{min(strange)} is not in {CARD}.")
+        return folder / first
 
     def backbone_of(self, card: Card, engine: str) -> Path:
         """The folder of a version's backbone for an engine, with each file checked.
@@ -132,10 +140,12 @@ class Store:
         Raises NotCompiled, NotForEngine, or VersionError when an int8 graph is damaged, which cannot be
         rebuilt.
         """
+        if engine != "openvino" and card.source.format == "saved_model":
+            raise NotForEngine("a SavedModel")
         if card.quantization is None:
             return self.compiled(card.backbone.digest, engine)
         if engine != "openvino":
-            raise NotForEngine
+            raise NotForEngine("an int8 graph")
         self.check_graph(card)
         return self.folder(card.head, card.version)
 

@@ -78,7 +78,7 @@ def publish_report(store: Store, host: str, text: str) -> None:
 
 def _flush(folder: Path) -> None:
     """Flushes the files to disk (fsync) before the rename that makes them visible."""
-    for path in (*folder.iterdir(), folder):
+    for path in (*folder.rglob("*"), folder):
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

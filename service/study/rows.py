@@ -42,7 +42,7 @@ class StudyRow:
 
     @property
     def model_mb(self) -> float | None:
-        return self.card.model_bytes / 1e6 if self.card.model_bytes else None
+        return self.card.source.bytes / 1e6 if self.card.source.bytes else None
 
     @property
     def latency_ms(self) -> float | None:

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from service.store.card import PREPROCESSING
 from service.store.layout import Store
 
 SIDE = 224
@@ -61,6 +62,6 @@ def _publish(store: Store, model, decodes: dict[str, str]) -> None:
                     size=(SIDE, SIDE),
                     origin="imported",
                     decode=decode,
-                    preprocessing="caffe",
+                    preprocessing=PREPROCESSING["caffe"],
                 ),
             )

@@ -8,6 +8,7 @@ from keras_models import SIDE, backbone, chained, save, small_backbone
 from service.lab.models.compile import digest_of, to_openvino
 from service.lab.models.reading import load_model
 from service.lab.models.split import split
+from service.store.card import PREPROCESSING
 
 L = keras.layers
 
@@ -88,9 +89,9 @@ def test_another_input_size_is_another_digest(plain):
     assert digest(with_head(flexible(small_backbone())), size=96) != plain
 
 
-@pytest.mark.parametrize("preprocessing", ["tf", "torch", "none"])
-def test_another_preprocessing_is_another_digest(plain, preprocessing):
-    assert digest(with_head(small_backbone()), preprocessing=preprocessing) != plain
+@pytest.mark.parametrize("name", ["tf", "torch", "unit", "none"])
+def test_another_preprocessing_is_another_digest(plain, name):
+    assert digest(with_head(small_backbone()), preprocessing=PREPROCESSING[name]) != plain
 
 
 @pytest.mark.parametrize("which", range(14))

@@ -14,6 +14,7 @@ from stored import empty
 
 from service.errors import CommandError
 from service.lab.models.importing import ImportOptions, import_model
+from service.store.card import PREPROCESSING
 from service.store.layout import MODEL, Store, sha256_of
 
 L = keras.layers
@@ -361,11 +362,11 @@ def test_a_size_too_small_for_the_model_is_refused(refused):
     assert "cannot run the model on 8x8 pixels" in refused(model, size=8)
 
 
-@pytest.mark.parametrize("preprocessing", ["caffe", "tf", "torch"])
-def test_preprocessing_in_front_of_a_model_for_whole_numbers_is_refused(refused, preprocessing):
+@pytest.mark.parametrize("name", ["caffe", "tf", "torch", "unit"])
+def test_preprocessing_in_front_of_a_model_for_whole_numbers_is_refused(refused, name):
     inputs = keras.Input(SHAPE, dtype="uint8")
     model = keras.Model(inputs, fronted(L.Rescaling(1 / 255))(inputs))
-    assert "whole numbers" in refused(model, preprocessing=preprocessing)
+    assert "whole numbers" in refused(model, preprocessing=PREPROCESSING[name])
 
 
 # what is taken
@@ -385,7 +386,7 @@ def test_the_file_in_the_store_is_the_imported_one_byte_for_byte(store, good, la
     card = import_model(store, good, ImportOptions("gap", labels))
     stored = store.folder("gap", 1) / MODEL
     assert stored.read_bytes() == good.read_bytes()
-    assert card.model_sha256 == sha256_of(good)
+    assert card.source.files == {MODEL: sha256_of(good)}
     assert card == store.read_card("gap", 1)
     assert (card.origin, card.labels) == ("imported", LABELS)
 
@@ -428,10 +429,17 @@ def test_each_assumption_is_stated(store, good, labels):
 
 
 def test_what_was_asked_for_is_no_assumption(store, good, labels):
-    wishes = ImportOptions("gap", labels, decode="scaled", resize="load_img", preprocessing="caffe")
+    wishes = ImportOptions(
+        "gap",
+        labels,
+        decode="scaled",
+        resize="load_img",
+        preprocessing=PREPROCESSING["caffe"],
+        exif="applied",
+    )
     card = import_model(store, good, wishes)
     assert card.notes == ()
-    assert (card.input.decode, card.input.resize) == ("scaled", "load_img")
+    assert (card.input.decode, card.input.resize, card.input.exif) == ("scaled", "load_img", "applied")
 
 
 def test_added_softmax_found_preprocessing_and_assumed_size_are_stated(store, labels, tmp_path):
@@ -449,7 +457,30 @@ def test_added_softmax_found_preprocessing_and_assumed_size_are_stated(store, la
     assert "a softmax is added" in notes
     assert "found preprocessing inside" in notes
     assert "assumed input 224x224" in notes
-    assert (card.input.height, card.input.width, card.input.preprocessing) == (224, 224, "none")
+    assert (card.input.height, card.input.width) == (224, 224)
+    assert card.input.preprocessing == PREPROCESSING["none"]
+
+
+def test_preprocessing_on_top_of_the_model_s_own_is_warned_of(store, labels, tmp_path):
+    model = fronted(L.Rescaling(1 / 127.5, -1))
+    wishes = ImportOptions("gap", labels, preprocessing=PREPROCESSING["unit"])
+    notes = " ".join(import_model(store, save(model, tmp_path), wishes).notes)
+    assert "warning: the model has preprocessing inside, and --preprocessing unit is added" in notes
+
+
+@pytest.mark.parametrize(
+    ("resize", "exif"),
+    [
+        ("image_dataset", "ignored"),
+        ("load_img", "ignored"),
+        ("bilinear", "applied"),
+        ("center_crop", "applied"),
+    ],
+)
+def test_exif_is_ignored_where_that_loader_ignores_it(store, good, labels, resize, exif):
+    card = import_model(store, good, ImportOptions("gap", labels, resize=resize))
+    assert card.input.exif == exif
+    assert ("assumed --exif ignored" in " ".join(card.notes)) == (exif == "ignored")
 
 
 def test_one_sigmoid_is_stated_with_the_label_it_stands_for(store, tmp_path):

@@ -18,7 +18,7 @@ from children import start
 from fakes import FakeEngine, card, picture, publish, quantization
 from PIL import Image
 from process import run, serving
-from stored import empty, failures, load
+from stored import empty, failures, load, load_real
 from waiting import wait_until
 
 from service.benchmark.children import Children
@@ -98,10 +98,6 @@ def store(done) -> Store:
     return done[0]
 
 
-def load_real(store):
-    return load(store, open_engine("openvino", 2), max_batch_size=2)
-
-
 def test_it_says_what_it_published_and_which_picture_it_could_not_read(done, images):
     _, process = done
     assert process.returncode == 0, process.stderr
@@ -154,7 +150,7 @@ def test_int8_probabilities_are_near_those_of_float32(store, images):
 def test_the_layers_of_the_head_are_the_same_and_the_backbone_is_a_quarter(store, head):
     before, after = store.read_card(head, 1), store.read_card(f"{head}-int8", 1)
     assert after.structure == before.structure
-    assert after.model_sha256 == before.model_sha256
+    assert after.source == before.source
     assert after.backbone.parameters == before.backbone.parameters
     weights = store.folder(after.head, 1) / "network.bin"
     assert after.quantization.weight_bytes == pytest.approx(weights.stat().st_size, rel=0.001)

@@ -8,13 +8,23 @@ import keras
 import keras_models
 import numpy as np
 import pytest
-from keras_models import CLASSES, SIDE, backbone, chained, pixels, save, small_backbone, softmax
+from keras_models import (
+    CLASSES,
+    SIDE,
+    backbone,
+    chained,
+    pixels,
+    processed,
+    save,
+    small_backbone,
+    softmax,
+)
 
 from service.lab.models.importing import ImportOptions, import_model
 from service.lab.models.reading import load_model
 from service.lab.models.recompile import recompile
 from service.lab.models.split import split
-from service.store.card import Card
+from service.store.card import PREPROCESSING, Card, Preprocessing
 from service.store.layout import MODEL, Store
 
 L = keras.layers
@@ -123,6 +133,8 @@ def seen_elsewhere() -> keras.Model:
     return model
 
 
+NUMBERS = Preprocessing(order="bgr", mean=(100, 110, 120), std=(50, 60, 70))
+KNOWN = PREPROCESSING | {"numbers": NUMBERS}
 INSIDE = {"preprocessing": "none", "note": "found preprocessing inside"}
 LOGITS = {"output": ("linear", "softmax"), "note": "softmax is added"}
 ONE_SIGMOID = {"output": ("sigmoid", "complement"), "classes": 2, "note": "probability of 'b'"}
@@ -259,6 +271,8 @@ SHAPES = {
     "asked tf": Shape(fronted(mode="tf"), preprocessing="tf", asked="tf"),
     "asked torch": Shape(fronted(mode="torch"), preprocessing="torch", asked="torch"),
     "asked none": Shape(fronted(), preprocessing="none", asked="none"),
+    "asked unit": Shape(fronted(mode="unit"), preprocessing="unit", asked="unit"),
+    "asked by numbers": Shape(fronted(mode="numbers"), preprocessing="numbers", asked="numbers"),
     "caffe inside": Shape(fronted(preprocess("caffe")), **INSIDE),
     "tf inside": Shape(fronted(preprocess("tf"), mode="tf"), **INSIDE),
     "torch inside": Shape(fronted(preprocess("torch"), mode="torch"), **INSIDE),
@@ -291,9 +305,7 @@ SHAPES = {
 
 def by_keras(file: Path, shape: Shape, given: np.ndarray) -> np.ndarray:
     """Probabilities by the whole saved model, with nothing of ours: Keras' preprocessing and numpy."""
-    values = given.astype("float32")
-    if shape.preprocessing != "none":
-        values = keras.applications.imagenet_utils.preprocess_input(values, mode=shape.preprocessing)
+    values = processed(given.astype("float32"), shape.preprocessing)
     model = keras.models.load_model(file, compile=False)
     if shape.build is dicts:
         scores = model({"picture": values}, training=False)["scores"].numpy()
@@ -342,7 +354,7 @@ def imported(request, store, tmp_path_factory):
         "shape",
         folder / "labels.txt",
         size=SIDE if is_any_size else None,
-        preprocessing=shape.asked,
+        preprocessing=KNOWN[shape.asked] if shape.asked else None,
     )
     card = import_model(store, file, wishes)
     recompile(store, "shape", card.version, "keras")
@@ -378,7 +390,7 @@ def test_the_card_says_what_the_model_is(imported):
     assert (structure.filter, structure.stride) == (shape.filter, shape.stride)
     assert structure.hidden_units == shape.hidden_units
     assert (card.output.activation, card.output.to_probabilities) == shape.output
-    assert card.input.preprocessing == shape.preprocessing
+    assert card.input.preprocessing == KNOWN[shape.preprocessing]
     assert (card.input.height, card.input.width) == (SIDE, SIDE)
     assert card.backbone.feature_shape == (8, 8, 32)
     assert card.backbone.parameters + structure.parameters == model.count_params()
@@ -390,7 +402,7 @@ def test_the_card_says_what_the_model_is(imported):
 def test_shapes_with_equal_backbones_and_preprocessing_share_them(store):
     """All these shapes stand on one small backbone: behind one preprocessing it is compiled once."""
     cards = [store.read_card("shape", version) for version in store.versions("shape")]
-    caffe = {card.backbone.digest for card in cards if card.input.preprocessing == "caffe"}
+    caffe = {card.backbone.digest for card in cards if card.input.preprocessing.name == "caffe"}
     assert len(caffe) == 1
     assert len({card.structure.digest for card in cards}) > len(SHAPES) / 2
 
@@ -440,6 +452,6 @@ def test_a_real_resnet50_is_cut_at_its_last_feature_map(name, tmp_path):
     assert expected.std(axis=0).max() > 0.01
     joined = cut.head(cut.backbone(given, training=False), training=False)
     np.testing.assert_allclose(joined, expected, rtol=0, atol=1e-5)
-    assert (cut.pooling, cut.preprocessing) == (shape.pooling, shape.preprocessing)
+    assert (cut.pooling, cut.preprocessing.name) == (shape.pooling, shape.preprocessing)
     assert cut.feature_shape == (2, 2, 2048)
     assert cut.backbone.count_params() == RESNET50_PARAMETERS

@@ -21,10 +21,9 @@ from fakes import (
     publish_network,
     structure,
 )
-from stored import BACKBONE, HEAD, failures, filled, heads_of, load, no_tensorflow, serving
+from stored import BACKBONE, HEAD, failures, filled, heads_of, load, load_real, serving
 
 from service.errors import HeadUnavailable, NotReady, UnknownHead, VersionError
-from service.serving.engines import open_engine
 from service.serving.loading import batch_sizes
 from service.serving.rebuild import compile_in_child
 from service.store.card import Backbone, Golden
@@ -375,10 +374,6 @@ def test_a_colour_is_answered_by_what_was_loaded(store):
     for index, colour in enumerate(COLOURS.values()):
         answer = gap.network(gap.backbone.network(np.full((1, 8, 8, 3), colour, np.uint8)))
         assert int(answer.argmax()) == index
-
-
-def load_real(store, rebuild=no_tensorflow):
-    return load(store, open_engine("openvino", 2), rebuild, max_batch_size=2)
 
 
 def test_real_heads_share_pass_their_golden_check_and_serve(small_store):

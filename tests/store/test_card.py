@@ -1,11 +1,13 @@
 import base64
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes import card, picture, quantization
 from pydantic import ValidationError
 
-from service.store.card import HEAD_NAME, Card, Golden, Training
+from service.store.card import HEAD_NAME, PREPROCESSING, Card, Golden, Source, Training
 
 
 def as_json(**changes):
@@ -67,7 +69,8 @@ def test_an_unknown_field_in_a_part_is_refused(part):
 @pytest.mark.parametrize(
     "field",
     sorted(
-        set(Card.model_fields) - {"schema_version", "notes", "training", "quantization", "model_bytes"}
+        set(Card.model_fields)
+        - {"schema_version", "precision", "head_weights", "notes", "training", "quantization"}
     ),
 )
 def test_a_missing_field_is_refused(field):
@@ -77,7 +80,7 @@ def test_a_missing_field_is_refused(field):
 
 
 def test_a_card_of_another_schema_is_refused():
-    where, _ = refusal(as_json() | {"schema_version": 2})
+    where, _ = refusal(as_json() | {"schema_version": 3})
     assert where == "schema_version"
 
 
@@ -94,9 +97,99 @@ def test_a_name_that_could_not_be_a_folder_is_refused(name):
     assert where == "head"
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("version", 0), ("model_sha256", "abc"), ("origin", "web")]
-)
+@pytest.mark.parametrize(("field", "value"), [("version", 0), ("origin", "web"), ("precision", "f64")])
 def test_a_value_out_of_range_is_refused(field, value):
     where, _ = refusal(as_json() | {field: value})
     assert where == field
+
+
+def test_a_source_without_its_main_file_is_refused():
+    content = as_json()
+    content["source"]["files"] = {}
+    where, message = refusal(content)
+    assert (where, "must have the file model.keras" in message) == ("source", True)
+
+
+@pytest.mark.parametrize("name", PREPROCESSING)
+def test_preprocessing_that_has_a_name_is_written_as_the_name(name):
+    content = as_json(input=card().input.model_copy(update={"preprocessing": PREPROCESSING[name]}))
+    assert content["input"]["preprocessing"] == name
+    assert Card.model_validate(content).input.preprocessing == PREPROCESSING[name]
+
+
+def test_preprocessing_without_a_name_is_written_as_data():
+    own = {"order": "bgr", "mean": [1.5, 2.0, 3.0], "std": [4.0, 5.0, 6.0]}
+    content = as_json()
+    content["input"]["preprocessing"] = own
+    read = Card.model_validate(content)
+    assert json.loads(read.model_dump_json())["input"]["preprocessing"] == own
+    assert str(read.input.preprocessing) == "bgr, mean 1.5,2,3, std 4,5,6"
+
+
+@pytest.mark.parametrize("name", ["caffe", "tf", "torch"])
+def test_the_names_of_keras_mean_what_keras_does(name):
+    keras_utils = pytest.importorskip("keras.applications.imagenet_utils")
+    pixels = np.linspace(0, 255, 48, dtype=np.float32).reshape(4, 4, 3)
+    how = PREPROCESSING[name]
+    ordered = pixels[..., ::-1] if how.order == "bgr" else pixels
+    ours = (ordered - np.float32(how.mean)) / np.float32(how.std)
+    np.testing.assert_allclose(
+        ours, keras_utils.preprocess_input(pixels.copy(), mode=name), rtol=0, atol=2e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["imagenet", {"order": "grb"}, {"std": [1, 0, 1]}, {"mean": [0, 0]}, {"mean": [0, 0, float("nan")]}],
+)
+def test_preprocessing_that_makes_no_sense_is_refused(told):
+    content = as_json()
+    content["input"]["preprocessing"] = told
+    where, _ = refusal(content)
+    assert where.startswith("input.preprocessing")
+
+
+# cards of version 1
+
+RELEASED = Path(__file__).parent / "releases/0.1.0/store"
+
+
+def version_1(head="gap"):
+    return json.loads((RELEASED / head / "1/card.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("head", "precision"), [("gap", "f32"), ("flatten", "f32"), ("gap-int8", "int8")]
+)
+def test_an_older_card_is_read_as_it_was_meant(head, precision):
+    old = version_1(head)
+    read = Card.model_validate(old)
+    assert (read.schema_version, read.precision, read.head_weights) == (2, precision, "f32")
+    assert read.source == Source(
+        format="keras", files={"model.keras": old["model_sha256"]}, bytes=old["model_bytes"]
+    )
+    assert (read.input.exif, read.input.preprocessing) == ("applied", PREPROCESSING["caffe"])
+    new = json.loads(read.model_dump_json())
+    same = old.keys() - {"schema_version", "model_sha256", "model_bytes", "input"}
+    assert {name: new[name] for name in same} == {name: old[name] for name in same}
+    assert new["input"] == old["input"] | {"exif": "applied"}
+    assert Card.model_validate(new) == read
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"source": {}}, ""),
+        ({"precision": "bf16"}, ""),
+        ({"temperature": 1}, "temperature"),
+        ({"model_sha256": None}, "source.files.model.keras"),
+    ],
+)
+def test_an_older_card_with_what_it_never_had_is_refused(change, where):
+    assert refusal(version_1() | change)[0] == where
+
+
+def test_an_older_card_whose_input_names_exif_is_refused():
+    content = version_1()
+    content["input"]["exif"] = "ignored"
+    assert "input.exif is not a field of schema version 1" in refusal(content)[1]

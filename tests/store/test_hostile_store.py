@@ -79,11 +79,11 @@ def test_a_model_file_that_is_a_link_or_a_pipe_is_not_read(store):
     path = store.folder("gap", 1) / MODEL
     replaced(path, store.root.parent / "elsewhere" / "gap" / "1" / MODEL)
     with pytest.raises(VersionError, match="lies outside the store"):
-        store.model_of(store.card("gap", 1))
+        store.source_of(store.card("gap", 1))
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(VersionError, match="is not a file"):
-        store.model_of(store.card("gap", 1))
+        store.source_of(store.card("gap", 1))
 
 
 @pytest.mark.parametrize("path", [f"gap/1/{CARD}", f".compiled/{HEAD}/openvino/network.bin"])

@@ -1,6 +1,6 @@
 import numpy as np
 from experiments import experiment, measured, report, training
-from fakes import publish, structure
+from fakes import publish, source, structure
 
 from service.store.card import Backbone
 from service.store.publish import publish_report
@@ -16,7 +16,8 @@ def lines(bench, capsys):
 
 
 def test_each_head_has_a_line_with_what_is_known_and_dashes_elsewhere(bench, capsys):
-    publish(bench.store, "flatten", training=training(experiment(ACCURACIES)), model_bytes=94_260_000)
+    kept = source("0" * 64, 94_260_000)
+    publish(bench.store, "flatten", training=training(experiment(ACCURACIES)), source=kept)
     publish(bench.store, "imported")
     told = lines(bench, capsys)
     assert told[0] == (

@@ -1,4 +1,12 @@
-"""GET /: the web page and its static files, all from memory. No other file can be requested."""
+"""GET /: the web page and its static files, all from memory. No other file can be requested.
+
+Starlette's StaticFiles and GZipMiddleware were tried here and serve these files less well:
+
+- Their ETag is made of a file's time and size, so two builds with fixed file times may share it.
+- They answer HEAD with the Content-Length of the uncompressed file.
+- They answer a bad Range header in plain text instead of with a problem document.
+- They compress the same file again for each request.
+"""
 
 import gzip
 import hashlib
@@ -36,7 +44,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class StaticFile:
-    """A static file in memory; `gzipped` is None if compression does not make it smaller."""
+    """A static file in memory; `gzipped` is None for a type that is sent as it is, such as JPEG."""
 
     media_type: str
     content: bytes

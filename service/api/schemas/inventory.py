@@ -5,7 +5,17 @@ from pydantic import BaseModel, Field
 from service.api.redact import fit_to_tell
 from service.serving.heads import HeadStatus
 from service.serving.loading import LoadedHead
-from service.store.card import Backbone, Input, Origin, Output, Quantization, Structure, Training
+from service.store.card import (
+    Backbone,
+    Input,
+    Origin,
+    Output,
+    Precision,
+    Quantization,
+    Source,
+    Structure,
+    Training,
+)
 
 
 class FailedVersion(BaseModel):
@@ -22,6 +32,8 @@ class HeadCard(BaseModel):
     engine: str
     origin: Origin
     labels: list[str]
+    source: Source
+    precision: Precision
     input: Input
     output: Output
     backbone: Backbone
@@ -81,7 +93,7 @@ def _head_card(head: LoadedHead, serving: dict[str, LoadedHead], engine: str) ->
     sharing = [
         name for name, other in serving.items() if other.backbone is head.backbone and other is not head
     ]
-    same = ("version", "origin", "input", "output", "training", "quantization")
+    same = ("version", "origin", "source", "precision", "input", "output", "training", "quantization")
     return HeadCard(
         **{name: getattr(card, name) for name in same},
         engine=engine,

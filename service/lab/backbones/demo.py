@@ -21,14 +21,16 @@ from service.lab.models.split import split
 from service.serving.engines.openvino import OpenVinoEngine
 from service.serving.host import available_cores
 from service.serving.pixels import decode
-from service.store.card import Input, Training
+from service.store.card import PREPROCESSING, Input, Training
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 220), "yellow": (230, 210, 50)}
 CORNERS = {"top-left": (0, 0), "top-right": (1, 0), "bottom-left": (0, 1), "bottom-right": (1, 1)}
 LABELS = tuple("-".join(pair) for pair in itertools.product(COLOURS, CORNERS))
 
 SIDE = 224
-INPUT = Input(height=SIDE, width=SIDE, decode="scaled", resize="bilinear", preprocessing="caffe")
+INPUT = Input(
+    height=SIDE, width=SIDE, decode="scaled", resize="bilinear", preprocessing=PREPROCESSING["caffe"]
+)
 SEED = 7
 TRAIN_PER_CLASS = 20
 TEST_PER_CLASS = 8

@@ -21,13 +21,13 @@ from service.lab.data.features import Decoded
 from service.lab.data.photographs import Photograph
 from service.lab.models.compile import digest_of, to_openvino
 from service.lab.models.graph import MAP_RANK
-from service.lab.models.reading import load_model
+from service.lab.models.opening import open_source, open_version
 from service.lab.models.split import Split, split
 from service.serving.engines import Network
 from service.serving.engines.openvino import OpenVinoEngine
 from service.serving.host import available_cores
 from service.store.card import Input, Preprocessing
-from service.store.layout import MODEL, Store, sha256_of
+from service.store.layout import Store, sha256_of
 
 CALIBRATION_PICTURES = 16
 
@@ -43,7 +43,7 @@ class Known(BaseModel):
 
 
 @dataclass
-class Source:
+class BackboneSource:
     """A backbone that `build` makes on demand, with some head; equal `identity`, equal backbone."""
 
     name: str
@@ -84,7 +84,7 @@ class Source:
         return to_openvino(self.cut.backbone)
 
 
-def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograph]) -> Source:
+def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograph]) -> BackboneSource:
     """Resolves `--weights`: imagenet, random, a head of the store, or a file. Raises CommandError.
 
     `random` is an untrained network whose batch statistics are calibrated on the first of `pictures`.
@@ -92,8 +92,8 @@ def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograp
     """
     size = (spec.height, spec.width)
 
-    def made(identity: str, build: Callable[[], keras.Model], name: str = weights) -> Source:
-        return Source(name, identity, size, build, store.cache / "backbones")
+    def made(identity: str, build: Callable[[], keras.Model], name: str = weights) -> BackboneSource:
+        return BackboneSource(name, identity, size, build, store.cache / "backbones")
 
     if weights == "imagenet":
         return made(weights, lambda: _topped(imagenet.backbone(imagenet.downloaded(), size)))
@@ -104,9 +104,18 @@ def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograp
         return made(identity, lambda: _topped(_untrained(chosen, spec)))
     if weights in store.heads():
         version = store.versions(weights)[0]
-        sha256 = store.read_card(weights, version).model_sha256
-        file = store.folder(weights, version) / MODEL
-        return made(f"model {sha256}", lambda: load_model(file), f"head {weights} version {version}")
+        card = store.read_card(weights, version)
+        if card.source.format == "saved_model":
+            raise CommandError(
+                f"--weights {weights}: a SavedModel holds no Keras model to train; name one saved as "
+                ".keras or .h5."
+            )
+        sha256 = " ".join(card.source.files.values())
+        return made(
+            f"model {sha256}",
+            lambda: open_version(store, card).model,
+            f"head {weights} version {version}",
+        )
     file = Path(weights)
     if not file.is_file():
         raise CommandError(
@@ -118,7 +127,7 @@ def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograp
 def _from_file(file: Path, size: tuple[int, int]) -> keras.Model:
     if file.suffix != ".keras":
         return _topped(imagenet.backbone_from(file, size))
-    model = load_model(file)
+    model = open_source(file).model
     return _topped(model) if len(model.output_shape) == MAP_RANK else model
 
 

@@ -1,17 +1,18 @@
 """`resnet-heads import`: publishes a saved model as a version of a head."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import CommandError, reason_of
-from service.lab.models.graph import own_size
+from service.lab.models.cutting import Cut
+from service.lab.models.opening import open_source
 from service.lab.models.publishing import Description, publish
-from service.lab.models.reading import load_model
-from service.lab.models.split import split
-from service.store.card import HEAD_NAME, Card, Decode, Preprocessing, Resize
+from service.store.card import HEAD_NAME, PREPROCESSING, Card, Decode, Exif, Preprocessing, Resize
 from service.store.layout import Store
 
 DEFAULT_SIDE = 224
+KERAS_LOADERS = ("image_dataset", "load_img")
 MAX_LABEL_BYTES = 10 * 2**20
 
 
@@ -25,6 +26,7 @@ class ImportOptions:
     decode: Decode = "exact"
     resize: Resize | None = None
     preprocessing: Preprocessing | None = None
+    exif: Exif | None = None
 
 
 def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
@@ -37,21 +39,13 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
     if wishes.size is not None and wishes.size < 1:
         raise CommandError(f"{wishes.size} is not an input side in pixels.")
     labels = read_labels(wishes.labels)
-    model = load_model(file)
-    height, width = own_size(model)
+    opened = open_source(file)
+    height, width = opened.own_size
     size = (wishes.size or height or DEFAULT_SIDE, wishes.size or width or DEFAULT_SIDE)
-    cut = split(model, size, wishes.preprocessing)
-    notes = []
-    if None in (height, width) and wishes.size is None:
-        notes.append(
-            f"assumed input {size[0]}x{size[1]}: the model takes any; say --size if it is another"
-        )
-    if wishes.preprocessing is None and cut.preprocessing == "none":
-        notes.append("found preprocessing inside the model; none is added")
-    elif wishes.preprocessing is None:
-        notes.append("assumed --preprocessing caffe, that of Keras' ResNet50: the model holds none")
-    if wishes.resize is None:
-        notes.append("assumed --resize image_dataset, as image_dataset_from_directory resizes")
+    cut = opened.cut(size, wishes.preprocessing)
+    resize = wishes.resize or "image_dataset"
+    exif = wishes.exif or ("ignored" if resize in KERAS_LOADERS else "applied")
+    notes = [*opened.notes, *_assumptions(wishes, cut, size if None in (height, width) else None)]
     if cut.output.to_probabilities == "softmax":
         notes.append("the model ends in logits; a softmax is added")
     if cut.output.to_probabilities == "complement" and len(labels) == cut.classes:
@@ -62,11 +56,36 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
         size=size,
         origin="imported",
         decode=wishes.decode,
-        resize=wishes.resize or "image_dataset",
+        resize=resize,
+        exif=exif,
         preprocessing=cut.preprocessing,
         notes=tuple(notes),
     )
-    return publish(store, file, description)
+    return publish(store, opened, description)
+
+
+def _assumptions(wishes: ImportOptions, cut: Cut, any_size: tuple[int, int] | None) -> Iterator[str]:
+    """What was not said and had to be assumed; `any_size` is the size if the model takes any."""
+    if any_size and wishes.size is None:
+        height, width = any_size
+        yield f"assumed input {height}x{width}: the model takes any; say --size if it is another"
+    if wishes.preprocessing is None and cut.has_own_preprocessing:
+        yield "found preprocessing inside the model; none is added"
+    elif wishes.preprocessing is None:
+        others = ", ".join(name for name in PREPROCESSING if name != cut.preprocessing.name)
+        yield (
+            f"assumed --preprocessing {cut.preprocessing}, that of Keras' ResNet50: the model has none; "
+            f"answers depend on it, and training may have used another ({others})"
+        )
+    elif cut.has_own_preprocessing and cut.preprocessing != PREPROCESSING["none"]:
+        yield (
+            f"warning: the model has preprocessing inside, and --preprocessing {cut.preprocessing} is "
+            "added in front of it"
+        )
+    if wishes.resize is None:
+        yield "assumed --resize image_dataset, as image_dataset_from_directory resizes"
+    if wishes.exif is None and (wishes.resize or "image_dataset") in KERAS_LOADERS:
+        yield "assumed --exif ignored: that loader does not turn pictures by their EXIF orientation"
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

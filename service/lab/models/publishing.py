@@ -1,4 +1,4 @@
-"""Publishes a saved model file as a version: split, verify, compile, check, publish."""
+"""Publishes a saved model as a version: cut, compile, prove, publish."""
 
 import contextlib
 import shutil
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import CommandError
 from service.lab.models import compile as compiling
 from service.lab.models import golden
-from service.lab.models.reading import load_model
-from service.lab.models.split import Split, split
+from service.lab.models.cutting import OpenedSource
 from service.serving.engines.openvino import OpenVinoEngine
 from service.serving.host import available_cores
 from service.store.card import (
     Backbone,
     Card,
     Decode,
+    Exif,
     Input,
     Origin,
     Preprocessing,
     Resize,
+    Source,
     Structure,
     Training,
 )
-from service.store.layout import MODEL, Store, sha256_of
+from service.store.layout import Store, sha256_of
 from service.store.publish import publish_version, staged
 
 TOLERANCE = 1e-4
@@ -46,32 +46,34 @@ class Description:
     origin: Origin
     decode: Decode = "exact"
     resize: Resize = "bilinear"
+    exif: Exif = "applied"
     preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
     training: Training | None = None
 
 
-def publish(store: Store, model_file: Path, description: Description) -> Card:
+def publish(store: Store, opened: OpenedSource, description: Description) -> Card:
     """Publishes a saved model as the newest version of a head. Raises what `prepared` raises."""
-    with prepared(store, model_file, description) as (folder, card):
+    with prepared(store, opened, description) as (folder, card):
         return publish_version(store, folder, card)
 
 
 @contextlib.contextmanager
-def prepared(store: Store, model_file: Path, description: Description) -> Iterator[tuple[Path, Card]]:
+def prepared(
+    store: Store, opened: OpenedSource, description: Description
+) -> Iterator[tuple[Path, Card]]:
     """Yields a staged folder and its card for `publish_version`; deletes the folder if it is left.
 
     Raises CommandError, and leaves the store as it was, when the model is not supported, or when an
-    engine differs from Keras by more than 1e-4 in a probability.
+    engine differs from the framework that reads the source by more than 1e-4 in a probability.
     """
     with staged(store.root) as folder:
-        yield folder, _fill(store, folder, model_file, description)
+        yield folder, _fill(store, folder, opened, description)
 
 
-def _fill(store: Store, folder: Path, model_file: Path, description: Description) -> Card:
+def _fill(store: Store, folder: Path, opened: OpenedSource, description: Description) -> Card:
     """Writes the files of a version except its card to `folder`, and its networks to the store."""
-    model = load_model(model_file)
-    cut = split(model, description.size, description.preprocessing)
+    cut = opened.cut(description.size, description.preprocessing)
     if cut.classes != len(description.labels):
         raise CommandError(
             f"The model has {cut.classes} classes, but {len(description.labels)} labels were given."
@@ -80,36 +82,45 @@ def _fill(store: Store, folder: Path, model_file: Path, description: Description
     spec = Input(
         height=height,
         width=width,
+        exif=description.exif,
         decode=description.decode,
         resize=description.resize,
         preprocessing=cut.preprocessing,
     )
     files = golden.candidates()
     pixels = golden.decoded(files, spec)
-    expected = whole(model, cut, pixels)
+    expected = cut.whole(pixels)
     _check_sums(expected)
-    _agree("The split model", _run(cut.head, _run(cut.backbone, pixels)), expected)
 
-    graphs = [compiling.to_openvino(part) for part in (cut.backbone, cut.head)]
+    graphs = cut.graphs()
     engine = OpenVinoEngine(available_cores())
     backbone, head = (engine.compile(graph) for graph in graphs)
-    _agree("OpenVINO", head(backbone(pixels)), expected)
+    _check_agreement(head(backbone(pixels)), expected)
 
+    source = _keep(opened, folder)
     digests = [compiling.digest_of(graph) for graph in graphs]
-    shutil.copyfile(model_file, folder / MODEL)
     for graph, digest in zip(graphs, digests, strict=True):
         compiling.store_openvino(store, graph, digest)
     return Card(
         head=description.head,
         version=1,
         created=datetime.now(UTC),
-        model_sha256=sha256_of(folder / MODEL),
-        model_bytes=model_file.stat().st_size,
+        source=source,
         input=spec,
         output=cut.output,
         labels=description.labels,
-        backbone=_backbone(cut, digests[0]),
-        structure=_structure(cut, digests[1]),
+        backbone=Backbone(
+            digest=digests[0], parameters=cut.backbone_parameters, feature_shape=cut.feature_shape
+        ),
+        structure=Structure(
+            digest=digests[1],
+            pooling=cut.pooling,
+            filter=cut.filter,
+            stride=cut.stride,
+            hidden_units=cut.hidden_units,
+            parameters=cut.head_parameters,
+            weight_bytes=cut.head_bytes,
+        ),
         origin=description.origin,
         notes=description.notes,
         training=description.training,
@@ -117,25 +128,17 @@ def _fill(store: Store, folder: Path, model_file: Path, description: Description
     )
 
 
-def whole(model: keras.Model, cut: Split, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The probabilities of the whole saved model in Keras, (n, h, w, 3) -> (n, classes)."""
-    values = pixels.astype(np.float32)
-    if cut.preprocessing != "none":
-        values = keras.applications.imagenet_utils.preprocess_input(values, mode=cut.preprocessing)
-    # A model may take and return lists or dicts of one tensor.
-    outputs = _run(keras.Model(model.inputs[0], model.outputs[0]), values).astype(np.float32)
-    match cut.output.to_probabilities:
-        case "complement":
-            outputs = np.concatenate([1 - outputs, outputs], axis=1)
-        case "softmax":
-            outputs = keras.ops.convert_to_numpy(keras.ops.softmax(outputs))
-    result: NDArray[np.float32] = outputs
-    return result
-
-
-def _run(model: keras.Model, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-    result: NDArray[np.float32] = keras.ops.convert_to_numpy(model(batch, training=False))
-    return result
+def _keep(opened: OpenedSource, folder: Path) -> Source:
+    """Copies the files of a source to a version's folder."""
+    for name, file in opened.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / name)
+    kept = {name: folder / name for name in opened.files}
+    return Source(
+        format=opened.format,
+        files={name: sha256_of(file) for name, file in kept.items()},
+        bytes=sum(file.stat().st_size for file in kept.values()),
+    )
 
 
 def _check_sums(probabilities: NDArray[np.float32]) -> None:
@@ -146,27 +149,10 @@ def _check_sums(probabilities: NDArray[np.float32]) -> None:
         )
 
 
-def _agree(what: str, actual: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+def _check_agreement(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
     difference = float(np.abs(actual - expected).max())
     if not difference <= TOLERANCE:
         raise CommandError(
-            f"{what} differs from Keras by {difference:.2g} on a probability, more than {TOLERANCE:g}."
+            f"OpenVINO differs from the model's own framework by {difference:.2g} on a probability, "
+            f"more than {TOLERANCE:g}."
         )
-
-
-def _backbone(cut: Split, digest: str) -> Backbone:
-    return Backbone(
-        digest=digest, parameters=cut.backbone.count_params(), feature_shape=cut.feature_shape
-    )
-
-
-def _structure(cut: Split, digest: str) -> Structure:
-    return Structure(
-        digest=digest,
-        pooling=cut.pooling,
-        filter=cut.filter,
-        stride=cut.stride,
-        hidden_units=cut.hidden_units,
-        parameters=cut.head.count_params(),
-        weight_bytes=sum(weight.numpy().nbytes for weight in cut.head.weights),
-    )

@@ -1,6 +1,7 @@
 """Reads saved models as untrusted files: in Keras' safe mode, with one sentence for each refusal."""
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -9,6 +10,20 @@ from service.errors import CommandError
 from service.lab.models.archive import check_archive
 
 MADE_UP = "freshly-initialized weights"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in Keras of today; `notes` say what was changed on the way, a sentence each."""
+
+    model: keras.Model
+    loss: str | None = None
+    is_from_logits: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def load(path: Path) -> Loaded:
+    return Loaded(load_model(path))
 
 
 def load_model(path: Path) -> keras.Model:

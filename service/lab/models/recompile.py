@@ -1,4 +1,4 @@
-"""`resnet-heads compile`: derives the compiled files of an engine again from model.keras.
+"""`resnet-heads compile`: derives the compiled files of an engine again from the source.
 
 A server runs this module in a child process.
 """
@@ -12,8 +12,7 @@ from pathlib import Path
 from service.console import say
 from service.errors import ServiceError, is_transient
 from service.lab.models import compile as compiling
-from service.lab.models.reading import load_model
-from service.lab.models.split import split
+from service.lab.models.opening import open_version
 from service.serving.engines import EngineName
 from service.store.card import Card
 from service.store.layout import NotCompiled, Store
@@ -29,16 +28,13 @@ def recompile(store: Store, head: str, version: int, engine: EngineName) -> Card
         store.backbone_of(card, engine)
         store.head_of(card, engine)
         return card
-    model = load_model(store.model_of(card))
-    cut = split(model, (card.input.height, card.input.width), card.input.preprocessing)
-    networks = {card.structure.digest: cut.head}
+    size = (card.input.height, card.input.width)
+    cut = open_version(store, card).cut(size, card.input.preprocessing)
+    backbone, head = cut.graphs() if engine == "openvino" else cut.networks()
+    write = compiling.store_openvino if engine == "openvino" else compiling.store_keras
+    write(store, head, card.structure.digest)
     if card.quantization is None:
-        networks[card.backbone.digest] = cut.backbone
-    for digest, network in networks.items():
-        if engine == "keras":
-            compiling.store_keras(store, network, digest)
-        else:
-            compiling.store_openvino(store, compiling.to_openvino(network), digest)
+        write(store, backbone, card.backbone.digest)
     return card
 
 

@@ -4,10 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
 
 from service.errors import CommandError
+from service.lab.models.compile import to_openvino
 from service.lab.models.graph import MAP_RANK, has_preprocessing, inline, is_for_integers
-from service.store.card import Output, Pooling, Preprocessing
+from service.lab.models.preprocessing import preprocessed
+from service.store.card import PREPROCESSING, Output, Pooling, Preprocessing
 
 POOLINGS: dict[type, Pooling] = {
     keras.layers.GlobalAveragePooling2D: "gap",
@@ -45,10 +50,12 @@ HEAD_LAYERS = (
 class Split:
     """A model cut in two: uint8 pixels -> float32 features, and features -> probabilities."""
 
+    model: keras.Model  # As it was saved.
     bare: keras.Model  # The backbone as it was saved, without the preprocessing in front of it.
     backbone: keras.Model
     head: keras.Model
     preprocessing: Preprocessing
+    has_own_preprocessing: bool
     output: Output
     pooling: Pooling
     filter: tuple[int, int] | None
@@ -66,6 +73,39 @@ class Split:
         """The number of probabilities that the head returns."""
         return int(self.head.output_shape[-1])
 
+    @property
+    def backbone_parameters(self) -> int:
+        """The number of weights up to the feature map."""
+        return int(self.backbone.count_params())
+
+    @property
+    def head_parameters(self) -> int:
+        """The number of weights after the feature map."""
+        return int(self.head.count_params())
+
+    @property
+    def head_bytes(self) -> int:
+        """The bytes of the head's weights."""
+        return sum(weight.numpy().nbytes for weight in self.head.weights)
+
+    def graphs(self) -> tuple[ov.Model, ov.Model]:
+        """Backbone and head for the openvino engine. Raises CommandError."""
+        return to_openvino(self.backbone), to_openvino(self.head)
+
+    def networks(self) -> tuple[keras.Model, keras.Model]:
+        """Backbone and head for the keras engine."""
+        return self.backbone, self.head
+
+    def whole(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The probabilities of the whole saved model in Keras, (n, h, w, 3) -> (n, classes)."""
+        values = preprocessed(pixels.astype(np.float32), self.preprocessing)
+        # A model may take and return lists or dicts of one tensor.
+        whole = keras.Model(self.model.inputs[0], self.model.outputs[0])
+        result: NDArray[np.float32] = keras.ops.convert_to_numpy(
+            _probabilities(whole(values, training=False), self.output)
+        )
+        return result
+
 
 def split(model: keras.Model, size: tuple[int, int], preprocessing: Preprocessing | None) -> Split:
     """Cuts `model`, at input `size` (height, width), before its pooling.
@@ -74,19 +114,22 @@ def split(model: keras.Model, size: tuple[int, int], preprocessing: Preprocessin
     CommandError with one sentence on what is not supported.
     """
     flat = inline(model, size)
-    if is_for_integers(flat) and preprocessing not in (None, "none"):
+    none = PREPROCESSING["none"]
+    if is_for_integers(flat) and preprocessing not in (None, none):
         raise CommandError("The model takes whole numbers, as pixels are; --preprocessing makes floats.")
     is_ready = is_for_integers(flat) or has_preprocessing(flat)
-    chosen = preprocessing or ("none" if is_ready else "caffe")
+    chosen = preprocessing or (none if is_ready else PREPROCESSING["caffe"])
     features, tail = _cut(flat.outputs[0])
     output = _output(tail)
     windows = [op for op in tail if isinstance(op, WINDOWS)]
     bare = keras.Model(flat.inputs[0], features)
     return Split(
+        model=model,
         bare=bare,
         backbone=_with_preprocessing(bare, size, chosen),
         head=_with_probabilities(keras.Model(features, flat.outputs[0]), output),
         preprocessing=chosen,
+        has_own_preprocessing=is_ready,
         output=output,
         pooling=_pooling(tail),
         filter=tuple(windows[0].pool_size) if windows else None,
@@ -156,14 +199,10 @@ def _activation(layer: Any) -> str:
     return getattr(function, "__name__", type(function).__name__.lower())
 
 
-def _with_preprocessing(
-    backbone: keras.Model, size: tuple[int, int], mode: Preprocessing
-) -> keras.Model:
+def _with_preprocessing(backbone: keras.Model, size: tuple[int, int], how: Preprocessing) -> keras.Model:
     """The backbone with preprocessing: uint8 RGB pixels -> float32 features."""
     pixels = keras.Input((*size, 3), dtype="uint8", name="pixels")
-    values = keras.ops.cast(pixels, "float32")
-    if mode != "none":
-        values = keras.applications.imagenet_utils.preprocess_input(values, mode=mode)
+    values = preprocessed(keras.ops.cast(pixels, "float32"), how)
     values = keras.ops.cast(values, backbone.inputs[0].dtype)
     return keras.Model(pixels, keras.ops.cast(backbone(values), "float32"))
 
@@ -171,9 +210,16 @@ def _with_preprocessing(
 def _with_probabilities(head: keras.Model, output: Output) -> keras.Model:
     """The head with its output as float32 probabilities, one per label."""
     features = keras.Input(head.input_shape[1:], dtype="float32", name="features")
-    result = keras.ops.cast(head(features), "float32")
-    if output.to_probabilities == "softmax":
-        result = keras.ops.softmax(result)
-    if output.to_probabilities == "complement":
-        result = keras.ops.concatenate([1 - result, result], axis=-1)
-    return keras.Model(features, result)
+    return keras.Model(features, _probabilities(head(features), output))
+
+
+def _probabilities(result: Any, output: Output) -> Any:
+    """A model's output (n, units) as float32 probabilities (n, classes)."""
+    result = keras.ops.cast(result, "float32")
+    match output.to_probabilities:
+        case "softmax":
+            return keras.ops.softmax(result)
+        case "complement":
+            return keras.ops.concatenate([1 - result, result], axis=-1)
+        case "identity":
+            return result

@@ -25,7 +25,7 @@ from service.serving.engines import Network
 from service.serving.engines.openvino import NETWORK, OpenVinoEngine
 from service.serving.host import available_cores
 from service.store.card import HEAD_NAME, Card, Golden, Quantization
-from service.store.layout import MODEL, Store, sha256_of
+from service.store.layout import Store, sha256_of
 from service.store.publish import check_writable, publish_version, staged
 
 SUFFIX = "-int8"
@@ -60,7 +60,7 @@ def quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float)
     for note in found.notes:
         say(note)
     for card in cards:
-        store.model_of(card)  # Checks the model's sha256: the published version holds a copy of it.
+        store.source_of(card)  # Checks its files: the published version holds copies of them.
         recompile(store, card.head, card.version, "openvino")
     decoded = Decoded(cards[0].input, available_cores())
     batches = read_batches(decoded, choose_for_calibration(found), "Reading pictures")
@@ -131,7 +131,9 @@ def _publish(
         ready = []
         for one in trials:
             folder = stack.enter_context(staged(store.root))
-            shutil.copyfile(store.folder(one.card.head, one.card.version) / MODEL, folder / MODEL)
+            source = store.source_of(one.card)
+            copy = shutil.copytree if source.is_dir() else shutil.copyfile
+            copy(source, folder / source.name)
             ov.save_model(backbone.graph, folder / NETWORK, compress_to_fp16=False)
             ready.append((folder, _card(one, backbone, folder, max_drop)))
         return [publish_version(store, folder, card) for folder, card in ready]
@@ -159,6 +161,7 @@ def _card(one: Trial, backbone: Int8Backbone, folder: Path, max_drop: float) -> 
         "head": card.head + SUFFIX,
         "created": datetime.now(UTC),
         "backbone": card.backbone.model_copy(update={"digest": backbone.digest}),
+        "precision": "int8",
         "training": None,
         "quantization": quantization,
         "golden": _golden(one, backbone),

@@ -18,6 +18,7 @@ from service.lab.backbones import sources
 from service.lab.data import photographs
 from service.lab.data.features import BATCH, Decoded, FeatureCache
 from service.lab.data.photographs import TEST, TRAIN, VALIDATION, Photograph, Photographs
+from service.lab.models.opening import open_source
 from service.lab.models.publishing import Description, prepared
 from service.lab.training.fine_tuning import EPOCHS, SUFFIX, Tuner, last_stages
 from service.lab.training.fitting import Fitted, Trainer
@@ -26,11 +27,13 @@ from service.lab.training.recording import Scored, Studied, record
 from service.lab.training.scoring import SHIFTS, answers
 from service.serving.engines import Network
 from service.serving.host import available_cores
-from service.store.card import HEAD_NAME, Card, Decode, Input, Resize, Training
+from service.store.card import HEAD_NAME, PREPROCESSING, Card, Decode, Input, Resize, Training
 from service.store.layout import MODEL, Store
 from service.store.publish import check_writable, publish_version
 
-USUAL = Input(height=224, width=224, decode="exact", resize="bilinear", preprocessing="caffe")
+USUAL = Input(
+    height=224, width=224, decode="exact", resize="bilinear", preprocessing=PREPROCESSING["caffe"]
+)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def _cache(
 
 
 def _extract(
-    cache: FeatureCache, source: sources.Source, decoded: Decoded, data: Photographs
+    cache: FeatureCache, source: sources.BackboneSource, decoded: Decoded, data: Photographs
 ) -> Photographs:
     """Caches the features of training and validation. Returns the data without broken files."""
     wanted = [*data.splits[TRAIN], *data.splits[VALIDATION]]
@@ -175,7 +178,7 @@ def _fewer(ones: Sequence[Photograph], per_class: int) -> list[Photograph]:
 
 
 def _tune(
-    source: sources.Source,
+    source: sources.BackboneSource,
     decoded: Decoded,
     data: Photographs,
     studied: Sequence[Studied],
@@ -225,7 +228,7 @@ def _score(
 
 def _publish(
     store: Store,
-    source: sources.Source,
+    source: sources.BackboneSource,
     spec: Input,
     labels: tuple[str, ...],
     heads: Sequence[tuple[Fitted, Training]],
@@ -249,11 +252,11 @@ def _publish(
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / MODEL
                 _whole(source, fitted).save(file)
-                ready.append(stack.enter_context(prepared(store, file, description)))
+                ready.append(stack.enter_context(prepared(store, open_source(file), description)))
         return [publish_version(store, folder, card) for folder, card in ready]
 
 
-def _whole(source: sources.Source, fitted: Fitted) -> keras.Model:
+def _whole(source: sources.BackboneSource, fitted: Fitted) -> keras.Model:
     """The model pictures -> probabilities; a head that takes features gets the backbone in front."""
     head = fitted.best.model
     if fitted.tuned_stages:

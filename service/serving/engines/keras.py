@@ -7,6 +7,7 @@ import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
 import contextlib
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 
 from service.errors import VersionError
 from service.serving.engines import EngineName
-from service.serving.engines.keras_layers import layers_of, logits_of, steps_of
-from service.serving.explain.layers import Layer
+from service.serving.engines.keras_layers import check_piecewise_linear, logits_of, operations_of
+from service.serving.explain.layers import Array, Layer, total
 
 NETWORK = "network.keras"
 
@@ -42,9 +43,9 @@ class KerasHead:
     """A head as one TensorFlow function, which also returns its logits."""
 
     def __init__(self, model: keras.Model) -> None:
-        self._steps = steps_of(model)
+        self._chain = operations_of(model)
         self._function = _traced(
-            model, lambda batch: (model(batch, training=False), logits_of(self._steps, batch))
+            model, lambda batch: (model(batch, training=False), logits_of(self._chain, batch))
         )
         self._logits = np.empty(0, np.float32)
 
@@ -59,7 +60,27 @@ class KerasHead:
 
     @cached_property
     def layers(self) -> Sequence[Layer]:
-        return layers_of(self._steps)
+        check_piecewise_linear(self._chain)
+        return (Operations(self._chain),)
+
+
+@dataclass(frozen=True, eq=False)
+class Operations:
+    """A piecewise linear chain of operations, as one layer whose gradients TensorFlow computes."""
+
+    chain: Sequence[Any]
+
+    def forward(self, x: Array) -> Array:
+        logits: Array = logits_of(self.chain, x[np.newaxis])[0].numpy()
+        return logits
+
+    def pull(self, weights: Array, x: Array, /) -> tuple[Array, float]:
+        batch = tf.constant(x[np.newaxis])
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(batch)
+            logits = logits_of(self.chain, batch)
+        pulled = tape.gradient(logits, batch, weights[np.newaxis])[0].numpy()
+        return pulled, total(weights * logits[0].numpy()) - total(pulled * x)
 
 
 class KerasEngine:

@@ -46,8 +46,8 @@ def evidence_of(layers: Sequence[Layer], trace: Trace, output: Output, index: in
     inputs = itertools.accumulate(layers[:-1], lambda x, layer: layer.forward(x), initial=trace.features)
     constant = 0.0
     for layer, x in reversed(list(zip(layers, inputs, strict=True))):
-        constant += layer.constant(weights)
-        weights = layer.pull(weights, x)
+        weights, bias = layer.pull(weights, x)
+        constant += bias
     grid = np.multiply(weights, trace.features, dtype=np.float64).sum(axis=-1)
     evidence = Evidence(index, grid, constant, sign * float(trace.logits[unit]))
     if not _residual(evidence) <= TOLERANCE:

@@ -18,11 +18,8 @@ class Layer(Protocol):
     def forward(self, x: Array) -> Array:
         """Computes A x + b."""
 
-    def pull(self, weights: Array, x: Array, /) -> Array:
-        """Propagates weights on the outputs back to the inputs: weights times A at `x`."""
-
-    def constant(self, weights: Array, /) -> float:
-        """The product of the outputs' weights and b."""
+    def pull(self, weights: Array, x: Array, /) -> tuple[Array, float]:
+        """Propagates weights on the outputs back to the inputs: weights times A, and weights times b."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,16 +32,13 @@ class Dense:
     def forward(self, x: Array) -> Array:
         return x @ self.kernel.T + self.bias
 
-    def pull(self, weights: Array, _: Array, /) -> Array:
+    def pull(self, weights: Array, _: Array, /) -> tuple[Array, float]:
+        constant = total(weights * self.bias)
         used = np.flatnonzero(weights)
         # Multiply one row instead of the whole kernel for one class.
         if weights.ndim == 1 and used.size == 1:
-            row: Array = self.kernel[used[0]] * weights[used[0]]
-            return row
-        return weights @ self.kernel
-
-    def constant(self, weights: Array, /) -> float:
-        return total(weights * self.bias)
+            return self.kernel[used[0]] * weights[used[0]], constant
+        return weights @ self.kernel, constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +51,8 @@ class Affine:
     def forward(self, x: Array) -> Array:
         return x * self.scale + self.shift
 
-    def pull(self, weights: Array, _: Array, /) -> Array:
-        return weights * self.scale
-
-    def constant(self, weights: Array, /) -> float:
-        return total(weights * self.shift)
+    def pull(self, weights: Array, _: Array, /) -> tuple[Array, float]:
+        return weights * self.scale, total(weights * self.shift)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +64,8 @@ class Rectified:
     def forward(self, x: Array) -> Array:
         return np.where(x > 0, x, self.slope * x)
 
-    def pull(self, weights: Array, x: Array, /) -> Array:
-        return np.where(x > 0, weights, self.slope * weights)
-
-    def constant(self, _: Array, /) -> float:
-        return 0.0
+    def pull(self, weights: Array, x: Array, /) -> tuple[Array, float]:
+        return np.where(x > 0, weights, self.slope * weights), 0.0
 
 
 @dataclass(frozen=True)
@@ -89,11 +77,8 @@ class Transposed:
     def forward(self, x: Array) -> Array:
         return x.transpose(self.axes)
 
-    def pull(self, weights: Array, _: Array, /) -> Array:
-        return weights.transpose(np.argsort(self.axes))
-
-    def constant(self, _: Array, /) -> float:
-        return 0.0
+    def pull(self, weights: Array, _: Array, /) -> tuple[Array, float]:
+        return weights.transpose(np.argsort(self.axes)), 0.0
 
 
 @dataclass(frozen=True)
@@ -105,11 +90,8 @@ class Reshaped:
     def forward(self, x: Array) -> Array:
         return x.reshape(self.shape)
 
-    def pull(self, weights: Array, x: Array, /) -> Array:
-        return weights.reshape(x.shape)
-
-    def constant(self, _: Array, /) -> float:
-        return 0.0
+    def pull(self, weights: Array, x: Array, /) -> tuple[Array, float]:
+        return weights.reshape(x.shape), 0.0
 
 
 @dataclass(frozen=True)
@@ -130,7 +112,7 @@ class Pooled:
         pooled = [[pool(cells[r, c], axis=(0, 1)) for c in self.columns] for r in self.rows]
         return self._back(np.array(pooled, np.float32))
 
-    def pull(self, weights: Array, x: Array, /) -> Array:
+    def pull(self, weights: Array, x: Array, /) -> tuple[Array, float]:
         cells, outputs = self._spatial_first(x), self._spatial_first(weights)
         result = np.zeros_like(cells)
         for i, r in enumerate(self.rows):
@@ -140,10 +122,7 @@ class Pooled:
                     1 / (window.shape[0] * window.shape[1]) if self.is_average else is_first_max(window)
                 )
                 result[r, c] += outputs[i, j] * share
-        return self._back(result)
-
-    def constant(self, _: Array, /) -> float:
-        return 0.0
+        return self._back(result), 0.0
 
     def _spatial_first(self, x: Array) -> Array:
         return np.moveaxis(x, (self.first_axis, self.first_axis + 1), (0, 1))

@@ -86,9 +86,10 @@ def decode(
     Colours are converted to RGB as in Keras' own loader (Pillow's `convert`): grey is repeated; CMYK,
     YCbCr, LAB and palettes are converted; alpha and transparency are dropped, not blended; 1 bit becomes
     0 or 255. Unlike there, 16-bit grey keeps its high byte instead of clipping at 255, EXIF orientation
-    is applied (an unreadable EXIF block is ignored), and pixels without a defined white level (signed,
-    32-bit, floating) are refused. `spend` is called with the number of pixels before they are decoded,
-    and may raise. Raises ImageTooLarge if the header declares more than `max_pixels`, else NotAnImage.
+    is applied where `spec` says so (always in TIFF; an unreadable EXIF block is ignored), and pixels
+    without a defined white level (signed, 32-bit, floating) are refused. `spend` is called with the
+    number of pixels before they are decoded, and may raise. Raises ImageTooLarge if the header declares
+    more than `max_pixels`, else NotAnImage.
     """
     try:
         image = read_image(data, spec, max_pixels, spend)
@@ -105,7 +106,7 @@ def read_image(data: bytes, spec: Input, max_pixels: int, spend: Spend) -> Image
     if spec.decode == "scaled" and isinstance(image, JpegImageFile):
         image.draft(None, needed_size(image, spec))
     image.load()
-    turn = UPRIGHT.get(orientation(image))
+    turn = UPRIGHT.get(orientation(image, spec))
     rgb = to_rgb(image)
     return rgb if turn is None else rgb.transpose(turn)
 
@@ -158,14 +159,16 @@ def is_tiled(data: bytes) -> bool:
 def needed_size(image: ImageFile, spec: Input) -> tuple[int, int]:
     """The least width and height, in the file's orientation, that the resize need not enlarge."""
     size = spec.width, spec.height
-    is_turned = orientation(image) in (5, 6, 7, 8)
+    is_turned = orientation(image, spec) in (5, 6, 7, 8)
     if spec.resize == "center_crop":
         size = covering_size(image.size[::-1] if is_turned else image.size, size)
     return size[::-1] if is_turned else size
 
 
-def orientation(image: ImageFile) -> object:
-    """The value of the EXIF orientation tag, which may be of any type."""
+def orientation(image: ImageFile, spec: Input) -> object:
+    """The EXIF orientation that `spec` wants applied, or None. The tag's value may be of any type."""
+    if spec.exif == "ignored":
+        return None
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:

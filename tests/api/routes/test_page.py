@@ -3,10 +3,13 @@
 import gzip
 import hashlib
 import importlib.resources
+import os
 import re
 
 import httpx
 import pytest
+
+from service.api.routes.page import StaticFile
 
 ROOT = importlib.resources.files("service")
 POLICY = {
@@ -109,8 +112,39 @@ def test_nothing_else_is_reachable(client, path):
     assert client.get(path).status_code == 404
 
 
-def test_head_asks_for_the_headers_alone(client):
-    assert client.head("/").status_code == 200
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+@pytest.mark.parametrize("path", ["/", "/static/page.js", "/static/red-top-left.jpg"])
+def test_head_answers_with_the_headers_of_get(client, path, encoding):
+    def asked(method):
+        answer = client.request(method, path, headers={"Accept-Encoding": encoding})
+        return answer.status_code, {
+            name: value for name, value in answer.headers.items() if name not in {"date", "x-request-id"}
+        }
+
+    assert asked("HEAD") == asked("GET")
+    assert asked("HEAD")[0] == 200
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-9", "bytes=99999999-", "lines=x"])
+def test_a_part_of_a_file_cannot_be_requested(client, wanted):
+    """A server may ignore the Range header (RFC 9110, section 14.2), and then sends the whole file."""
+    whole = client.get("/static/page.css")
+    assert client.get("/static/page.css", headers={"Range": wanted}).content == whole.content
+
+
+def test_a_licence_is_text_that_a_browser_shows(client):
+    assert client.get("/static/chart.umd.LICENSE").headers["content-type"].startswith("text/plain")
+
+
+def test_the_etag_is_of_the_content_and_not_of_the_time_of_a_file(tmp_path):
+    """Else a build with fixed file times would leave an old file of equal size in the browser."""
+    files = [tmp_path / name for name in ("old.js", "new.js", "same.js")]
+    for file, text in zip(files, ("let a = 1", "let a = 2", "let a = 1"), strict=True):
+        file.write_text(text)
+        os.utime(file, (0, 0))
+    old, new, same = (StaticFile.of(file).etag for file in files)
+    assert old != new
+    assert old == same
 
 
 def test_it_can_be_switched_off(connect):

@@ -149,6 +149,30 @@ def test_each_pooling_and_each_layer_is_explained(kind, engine, tmp_path):
     check(head, network, traced(network, features(5))[0], 1)
 
 
+@pytest.mark.parametrize("kind", HIDDEN)
+@pytest.mark.parametrize("pooling", ["flatten", "max 4 stride 3 same", "normalized, then max"])
+def test_the_layers_of_openvino_and_the_gradients_of_keras_make_the_same_map(pooling, kind, tmp_path):
+    head, maps = Head(pooling, [kind], seed=8), []
+    for engine in ENGINES:
+        (tmp_path / engine).mkdir()
+        network = head.opened(engine, tmp_path / engine)
+        maps.append(evidence_of(network.layers, traced(network, features(9))[0], SOFTMAX, 2))
+    np.testing.assert_allclose(maps[0].grid, maps[1].grid, rtol=CLOSE, atol=CLOSE)
+    assert maps[0].constant == pytest.approx(maps[1].constant, rel=CLOSE, abs=CLOSE)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("pooling", "firsts"),
+    [("gmp", [(0, 0)]), ("max 4 stride 3 same", [(0, 0), (0, 2), (2, 0), (2, 2)])],
+)
+def test_of_equal_maxima_the_first_has_the_evidence(pooling, firsts, engine, tmp_path):
+    network = Head(pooling, [], seed=2).opened(engine, tmp_path)
+    evidence = evidence_of(network.layers, traced(network, np.ones(SHAPE, np.float32))[0], SOFTMAX, 0)
+    assert [tuple(place) for place in np.argwhere(evidence.grid)] == firsts
+    check_adds_up(evidence)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("layer", "reason"),
@@ -221,8 +245,9 @@ def test_a_sigmoid_speaks_for_one_class_as_it_speaks_against_the_other(tmp_path)
     assert against.logit == -towards.logit == -float(network.logits()[0, 0])
 
 
-def test_a_logit_that_the_map_does_not_make_is_refused(tmp_path):
-    network = Head("gap", [], seed=1).opened("openvino", tmp_path)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_logit_that_the_map_does_not_make_is_refused(engine, tmp_path):
+    network = Head("gap", [], seed=1).opened(engine, tmp_path)
     (one,) = traced(network, features(1))
     assert evidence_of(network.layers, one, SOFTMAX, 0)
     other = Trace(one.pixels, one.features, one.logits + 2e-4 * np.maximum(1, np.abs(one.logits)))

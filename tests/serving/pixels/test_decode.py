@@ -224,6 +224,16 @@ def test_exif_orientation_is_applied(orientation, kind, bound):
     assert levels(unresized(data, 96, 160), upright).mean() <= bound
 
 
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])  # Pillow turns TIFF in any case.
+@pytest.mark.parametrize("scale", ["exact", "scaled"])
+@pytest.mark.parametrize("resize", ["load_img", "image_dataset", "center_crop"])
+def test_an_ignored_exif_orientation_changes_nothing(orientation, kind, scale, resize):
+    ignoring = spec(resize, (24, 40), scale).model_copy(update={"exif": "ignored"})
+    plain, turned = (encoded(picture(640, 384), kind, exif=e) for e in (b"", exif(orientation)))
+    assert np.array_equal(decode(turned, ignoring, MAX_PIXELS), decode(plain, ignoring, MAX_PIXELS))
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize(
     "block", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff\x01\x12", b"?" * 99]
