@@ -25,9 +25,10 @@ from service.serving.batcher import Batcher
 from service.serving.capacity import Capacity
 from service.serving.classifier import Classifier
 from service.serving.engine_lock import EngineLock
-from service.serving.engines import Engine, choose_engine, open_engine
+from service.serving.engines import choose_engine, open_engine
 from service.serving.heads import Heads
 from service.serving.host import available_cores
+from service.serving.loading import Loader
 from service.serving.rebuild import compile_in_child
 from service.serving.watch import Watch
 from service.settings import Settings
@@ -53,12 +54,9 @@ def create_app(
     stopping = stopping or threading.Event()
     loaded = heads_ or Heads(
         open_store(settings),
-        partial(_open, settings, threads, stopping),
-        settings.max_batch_size,
-        partial(compile_in_child, stopping=stopping),
+        partial(_open_loader, settings, threads, engine_lock, stopping),
         kept_versions=settings.kept_versions,
         pinned=settings.pinned,
-        engine_lock=engine_lock,
         stopping=stopping,
     )
     watch = Watch(loaded, on_ready, settings.reload_poll_s, stopping)
@@ -143,5 +141,9 @@ def open_bench(settings: Settings, answered: Callable[[], int] | None = None) ->
     return Bench(open_store(settings), settings.threads or available_cores(), answered)
 
 
-def _open(settings: Settings, threads: int, stopping: threading.Event) -> Engine:
-    return open_engine(choose_engine(settings.engine, stopping), threads)
+def _open_loader(
+    settings: Settings, threads: int, engine_lock: EngineLock, stopping: threading.Event
+) -> Loader:
+    engine = open_engine(choose_engine(settings.engine, stopping), threads)
+    rebuild = partial(compile_in_child, stopping=stopping)
+    return Loader(open_store(settings), engine, settings.max_batch_size, rebuild, engine_lock)

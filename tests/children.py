@@ -3,6 +3,11 @@
 import sys
 from pathlib import Path
 
+from service.benchmark.children import Child, Children
+from service.benchmark.orders import Task
+from service.benchmark.run import COMMAND
+from service.store.layout import Store
+
 # calls of gap take 1, 2, 3 ms and of flatten 3, 6, 9 ms, whatever the batch size
 FAKE = """
 import json, sys, time
@@ -23,6 +28,20 @@ for line in sys.stdin:
 def python(code: str) -> tuple[str, ...]:
     """The command that runs `code`."""
     return (sys.executable, "-c", code)
+
+
+def start(children: Children, store: Store, head: str, batch_sizes: tuple[int, ...] = (1,)) -> Child:
+    """The real child that measures version 1 of a head, as a run starts it."""
+    task = Task(
+        store_dir=str(store.root),
+        cache_dir=str(store.cache),
+        engine="openvino",
+        threads=1,
+        head=head,
+        version=1,
+        batch_sizes=batch_sizes,
+    )
+    return children.start(head, [*COMMAND, task.model_dump_json()])
 
 
 def of(parent: int) -> set[int]:

@@ -1,5 +1,6 @@
 """Stores that many tests read. Each is built once a run; tests that damage one copy it first."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -34,6 +35,21 @@ def copied(tmp_path: Path) -> Callable[[Store], Store]:
         return Store(tmp_path / "store", tmp_path / "cache")
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def snapshot() -> Callable[[Path], dict[str, str]]:
+    """Every file and folder below a folder, hidden ones too, with what the files hold."""
+
+    def snapshot(folder: Path) -> dict[str, str]:
+        return {
+            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            if path.is_file()
+            else "folder"
+            for path in folder.rglob("*")
+        }
+
+    return snapshot
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from service.store.card import (
     SeedRun,
     Shift,
     SizePoint,
-    Structure,
     Training,
 )
 from service.study.rows import Candidate, StudyRow
@@ -63,12 +62,6 @@ def experiment(accuracies=(0.8, 0.9, 0.7), wrong=(), **changes) -> Experiment:
 
 def training(told: Experiment | None = None) -> Training:
     return Training(images_train=20, images_test=10, seed=0, seconds=12.4, accuracy=0.8, experiment=told)
-
-
-def structure(pooling="gap", parameters=12, **fields) -> Structure:
-    return Structure(
-        digest="e" * 64, pooling=pooling, parameters=parameters, weight_bytes=4 * parameters, **fields
-    )
 
 
 def trained(head="gap", told: Experiment | None = None, measured=None, **changes) -> Candidate:

@@ -9,7 +9,6 @@ blue, heads say which share each of them has.
 
 import copy
 import hashlib
-import io
 import threading
 import time
 from collections.abc import Mapping
@@ -17,12 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from image_files import encoded
 from PIL import Image
 from waiting import PATIENCE_S
 
-from service.errors import CannotExplain
+from service.errors import CannotExplain, VersionError
 from service.serving.explain.layers import Dense, Reshaped
-from service.serving.heads import Heads, HeadStatus
+from service.serving.heads import Heads
 from service.serving.loading import LoadedBackbone, LoadedHead
 from service.store.card import (
     PREPROCESSING,
@@ -153,16 +153,6 @@ class BrokenHead(FakeHead):
         raise RuntimeError("broken on purpose")
 
 
-class FakeStore:
-    """A store that knows names only."""
-
-    def __init__(self, names):
-        self._names = names
-
-    def heads(self):
-        return self._names
-
-
 class FakeEngine:
     """Opens networks by the first sign of their digest: `nb=` a backbone's, `ne=` a head's.
 
@@ -173,12 +163,12 @@ class FakeEngine:
 
     def __init__(self, **networks):
         self.opened = []
-        self._networks = networks
+        self.networks = networks
 
     def open(self, folder):
         sign = folder.parent.name[0]
         self.opened.append(sign)
-        network = self._networks.get(f"n{sign}")
+        network = self.networks.get(f"n{sign}")
         if isinstance(network, Exception):
             raise network
         return network or (MeanBackbone() if sign == "b" else EchoHead())
@@ -187,25 +177,38 @@ class FakeEngine:
         return self.open(folder)
 
 
-class FakeHeads(Heads):
-    """Heads that are there already. Loading waits for `hold`, and fails with `error`, if given."""
+class FakeStore:
+    """A store that knows which versions there are, and that never changes."""
 
-    def __init__(self, statuses, hold=None, error=None):
-        def open_engine():
-            if hold is not None:
-                assert hold.wait(PATIENCE_S), "nobody let the heads load"
-            if error is not None:
-                raise error
-            return FakeEngine()
+    def __init__(self, versions):
+        self._versions = versions
 
-        super().__init__(FakeStore(list(statuses)), open_engine, 8, lambda *_: None)
-        self._ready = statuses
+    def heads(self):
+        return sorted(self._versions)
 
-    def _load_head(self, _, head):
-        return self._ready[head]
+    def versions(self, name):
+        return sorted(self._versions[name], reverse=True)
 
-    def refresh(self):
-        return not self.has_loaded() and super().refresh()
+    def stamp(self, *_):
+        return ()
+
+
+class FakeLoader:
+    """Has every version open already: its head, or the reason why it stays out."""
+
+    engine = FakeEngine()
+
+    def __init__(self, versions):
+        self._versions = versions
+
+    def load(self, name, version):
+        found = self._versions[name][version]
+        if isinstance(found, str):
+            raise VersionError(found)
+        return found
+
+    def keep(self, _):
+        """Nothing is forgotten."""
 
 
 def fake_heads(
@@ -213,7 +216,7 @@ def fake_heads(
     failed: Mapping[str, Mapping[int, str]] = {},
     hold: threading.Event | None = None,
     error: Exception | None = None,
-) -> FakeHeads:
+) -> Heads:
     """The given heads, or else `gap` and `flatten` on one backbone; not loaded yet: create_app does.
 
     `failed` are reasons by head and version, for heads with or without a version that serves. With
@@ -222,16 +225,24 @@ def fake_heads(
     if not heads and not failed:
         shared = backbone()
         heads = (head("gap", on=shared), head("flatten", on=shared))
-    serving = {one.card.head: one for one in heads}
-    statuses = {}
-    for name in sorted({*serving, *failed}):
-        reasons = dict(failed.get(name, {}))
-        ours = [serving[name].card.version] if name in serving else []
-        versions = sorted([*reasons, *ours], reverse=True)
-        one = serving.get(name)
-        loaded = {one.card.version: one} if one else {}
-        statuses[name] = HeadStatus(versions, one, reasons, loaded)
-    return FakeHeads(statuses, hold, error)
+    versions: dict[str, dict[int, LoadedHead | str]] = {name: dict(failed[name]) for name in failed}
+    for one in heads:
+        versions.setdefault(one.card.head, {})[one.card.version] = one
+
+    def open_loader():
+        if hold is not None:
+            assert hold.wait(PATIENCE_S), "nobody let the heads load"
+        if error is not None:
+            raise error
+        return FakeLoader(versions)
+
+    return Heads(FakeStore(versions), open_loader)
+
+
+def explainable() -> tuple[LoadedHead, LoadedHead]:
+    """`gap`, which can be explained, and `flatten`, which cannot, on one backbone."""
+    shared = backbone()
+    return head("gap", LinearHead(), on=shared), head("flatten", on=shared)
 
 
 def backbone(network=None, spec: Input = INPUT, digest: str = "b" * 64) -> LoadedBackbone:
@@ -258,11 +269,17 @@ def card(name: str = "gap", **changes) -> Card:
         "output": Output(activation="softmax", to_probabilities="identity"),
         "labels": LABELS,
         "backbone": Backbone(digest="b" * 64, parameters=100, feature_shape=(1, 1, 3)),
-        "structure": Structure(digest="e" * 64, pooling="gap", parameters=12, weight_bytes=48),
+        "structure": structure(),
         "origin": "imported",
         "golden": Golden.model_construct(image=picture("red"), probabilities=(1.0, 0.0, 0.0)),
     }
     return Card(**(fields | changes))
+
+
+def structure(pooling="gap", parameters=12, **fields) -> Structure:
+    """That of a head whose dense layers have so many parameters; `fields` are others of it."""
+    fields = {"digest": "e" * 64, "weight_bytes": 4 * parameters} | fields
+    return Structure(pooling=pooling, parameters=parameters, **fields)
 
 
 def source(sha256: str, size: int | None = None) -> Source:
@@ -291,9 +308,7 @@ def quantization(**changes) -> Quantization:
 
 def picture(colour: str | tuple[int, int, int] = "red", size=(SIDE, SIDE), kind="PNG") -> bytes:
     """An image file of one colour."""
-    file = io.BytesIO()
-    Image.new("RGB", size, COLOURS.get(colour, colour)).save(file, kind)
-    return file.getvalue()
+    return encoded(Image.new("RGB", size, COLOURS.get(colour, colour)), kind)
 
 
 def publish(store: Store, name: str = "gap", model: bytes = b"a model", **changes) -> Card:

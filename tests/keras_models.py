@@ -5,10 +5,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from stored import empty
 
 import service.lab  # noqa: F401 (quiet TensorFlow)
 from service.lab.models.importing import ImportOptions, import_model
-from service.store.layout import Store
 
 SIDE = 64
 CLASSES = 5
@@ -20,16 +20,25 @@ def backbone(seed: int = 1, side: int = SIDE) -> keras.Model:
     """A seeded ResNet50 without top, damped and calibrated so that features differ by picture."""
     keras.utils.set_random_seed(seed)
     model = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(side, side, 3))
+    noise = pixels(16, seed, side).astype("float32")
+    calibrate(model, keras.applications.resnet50.preprocess_input(noise))
+    return model
+
+
+def calibrate(model: keras.Model, inputs: np.ndarray) -> None:
+    """Sets the statistics of all batch normalizations to those of the inputs.
+
+    The last ones of ResNet50's residual branches are damped first; else the sum of all branches drowns
+    what tells pictures apart.
+    """
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
         if norm.name.endswith("_3_bn"):
             norm.gamma.assign(0.1 * norm.gamma)
         norm.momentum = 0.0
-    noise = pixels(16, seed, side).astype("float32")
-    model(keras.applications.resnet50.preprocess_input(noise), training=True)
+    model(inputs, training=True)
     for norm in norms:
         norm.momentum = 0.99
-    return model
 
 
 def pixels(count: int, seed: int = 0, side: int = SIDE) -> np.ndarray:
@@ -58,8 +67,7 @@ def save(model: keras.Model, folder: Path, name: str = "model") -> Path:
 def import_small(place: str) -> None:
     """`gap` and `flatten` on one backbone, imported into a new store in that folder."""
     folder = Path(place)
-    store = Store(folder / "store", folder / "cache")
-    store.root.mkdir()
+    store = empty(folder)
     (folder / "labels.txt").write_text("\n".join(LABELS))
     poolings = {"gap": keras.layers.GlobalAveragePooling2D(), "flatten": keras.layers.Flatten()}
     for head, pooling in poolings.items():
@@ -93,27 +101,28 @@ def small_backbone(seed: int = 1, mode: str = "caffe") -> keras.Model:
     stem = _convolved(inputs, 16, 4)
     block = keras.layers.Add()([_convolved(stem, 32, 2), keras.layers.Conv2D(32, 1, strides=2)(stem)])
     model = keras.Model(inputs, keras.layers.Activation("relu")(block))
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for norm in norms:
-        norm.momentum = 0.0
     noise = pixels(16, seed).astype("float32")
-    model(processed(noise, mode), training=True)
-    for norm in norms:
-        norm.momentum = 0.99
+    calibrate(model, processed(noise, mode))
     return model
+
+
+def softmax() -> keras.layers.Layer:
+    """A last layer of the classes in LABELS."""
+    return keras.layers.Dense(CLASSES, activation="softmax")
+
+
+def headed(*layers: keras.layers.Layer) -> keras.Model:
+    """The small backbone, functional and flat, with these layers on top."""
+    base = small_backbone()
+    return keras.Model(base.inputs[0], chained(base.output, *layers))
 
 
 def imagenet_classifier(classes: int = 1000) -> keras.Model:
     """Keras' ResNet50, seeded, calibrated, and as decided as a trained one."""
     keras.utils.set_random_seed(21)
     model = keras.applications.ResNet50(weights=None, classes=classes)
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for norm in norms:
-        if norm.name.endswith("_3_bn"):
-            norm.gamma.assign(0.1 * norm.gamma)
-        norm.momentum = 0.0
     inputs = keras.applications.resnet50.preprocess_input(pixels(8, side=224).astype("float32"))
-    model(inputs, training=True)
+    calibrate(model, inputs)
     pooled = keras.Model(model.inputs[0], model.get_layer("avg_pool").output)(inputs).numpy()
     kernel = np.random.default_rng(21).normal(size=(2048, classes)).astype("float32")
     # what all pictures share would drown what tells them apart

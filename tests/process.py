@@ -16,6 +16,7 @@ from waiting import wait_until
 
 from service.store.layout import Store
 
+MODULES = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # a child imports what this one can
 SERVE = (sys.executable, "-m", "service", "serve", "--port", "0")
 READY_S = 120
 END_S = 600
@@ -51,8 +52,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
 
 def in_child(code: str) -> None:
     """Runs code that needs TensorFlow, which with oneDNN keeps the memory that it frees."""
-    modules = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    subprocess.run([sys.executable, "-c", code], env=os.environ | modules, timeout=END_S, check=True)
+    subprocess.run([sys.executable, "-c", code], env=os.environ | MODULES, timeout=END_S, check=True)
 
 
 def initialised(folder: Path, weights: str) -> Store:
@@ -64,9 +64,10 @@ def initialised(folder: Path, weights: str) -> Store:
     return store
 
 
-def resident_mb(server: Server) -> float:
-    """Physical memory of a server, in millions of bytes."""
-    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+def resident_mb(server: Server | None = None) -> float:
+    """Physical memory of a server, or else of this process, in millions of bytes."""
+    process = server.process.pid if server else "self"
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmRSS"))
 
 

@@ -6,9 +6,9 @@ import httpx
 import numpy as np
 import pytest
 from process import serving
+from stored import empty
 
 from service.store.card import PREPROCESSING
-from service.store.layout import Store
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "grocery10"
 SIDE = 128
@@ -63,8 +63,7 @@ def test_accuracy_over_http_is_that_of_keras_on_the_same_files(tmp_path):
     files, test_pixels, test_classes = load("test", labels)
     base = backbone(seed=11, side=SIDE)
     features = base.predict(preprocess(train_pixels), verbose=0)
-    store = Store(tmp_path / "store", tmp_path / "cache")
-    store.root.mkdir()
+    store = empty(tmp_path)
     expected = {}
     for head, pooling in {
         "gap": keras.layers.GlobalAveragePooling2D(),

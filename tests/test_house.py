@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fakes import fake_heads, picture
+from waiting import until
 
 from service.app import create_app
 from service.settings import Settings
@@ -90,8 +91,7 @@ def _entered_on_the_way_of_predict():
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=transport, base_url="http://house") as client,
         ):
-            while not app.state.context.heads.has_loaded():
-                await asyncio.sleep(0.001)
+            await until(app.state.context.heads.has_loaded)
             threading.setprofile(look)  # of the threads that this request starts
             sys.setprofile(look)
             try:

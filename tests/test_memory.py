@@ -1,6 +1,5 @@
 """A server's memory does not grow with the requests it has answered."""
 
-import io
 import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from image_files import encoded
 from PIL import Image
 from process import resident_mb, serving
 
@@ -30,9 +30,7 @@ def requests(seed: int = 3) -> list[list[tuple[str, bytes]]]:
         coarse = rng.integers(0, 256, (8, 8, 3), np.uint8)
         picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
         for name in ("JPEG", "PNG", "WEBP"):
-            file = io.BytesIO()
-            picture.save(file, name)
-            pictures.append(file.getvalue())
+            pictures.append(encoded(picture, name))
     small, counts = pictures[:9], [1] * 8 + [2] * 4 + [3] * 2 + [5, 8]
     bodies = [[choose.choice(small) for _ in range(count)] for count in counts]
     bodies += [[picture] for picture in pictures[9:]]

@@ -1,19 +1,19 @@
 """The service as a process, on a real store: parity with Keras over HTTP, signals, wrong arguments."""
 
-import io
 import json
+import os
 import signal
 import socket
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
-from process import run, serving
+from children import python
+from image_files import encoded
+from process import MODULES, run, serving
 from waiting import wait_until
 
 HERE = Path(__file__).parent
@@ -42,11 +42,7 @@ def test_predict_gives_what_keras_gives_for_the_saved_model(client, small_store,
     from keras_models import keras, pixels
 
     pictures = pixels(8, seed=5)
-    files = []
-    for picture in pictures:
-        file = io.BytesIO()
-        Image.fromarray(picture).save(file, "PNG")
-        files.append(file.getvalue())
+    files = [encoded(picture) for picture in pictures]
     model = keras.models.load_model(small_store.folder(head, 1) / "model.keras")
     expected = model.predict(
         keras.applications.resnet50.preprocess_input(pictures.astype("float32")), verbose=0
@@ -92,7 +88,6 @@ def test_explain_adds_up_to_the_logit_of_what_predict_answers(client, head):
 def test_serving_with_openvino_never_imports_tensorflow(small_store):
     code = f"""
 import sys, httpx
-sys.path.insert(0, {str(HERE)!r})
 from live import running
 from waiting import wait_until
 from fakes import picture
@@ -110,7 +105,7 @@ with running(app) as url:
 print(sorted({{"tensorflow", "keras", "nncf", "service.lab", "openvino"}} & set(sys.modules)))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        python(code), env=os.environ | MODULES, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.strip() == "['openvino']", done.stderr
 

@@ -19,9 +19,8 @@ from service.errors import (
     is_transient,
 )
 from service.serving.capacity import STOPPING
-from service.serving.engine_lock import EngineLock
-from service.serving.engines import Engine, EngineName
-from service.serving.loading import LoadedHead, Loader, Rebuild
+from service.serving.engines import EngineName
+from service.serving.loading import LoadedHead, Loader
 from service.store.layout import Stamp, Store
 
 log = logging.getLogger(__name__)
@@ -65,29 +64,24 @@ class Tried:
 class Heads:
     """The heads of one store on one engine. One thread loads and refreshes them; all threads read them.
 
-    Of each head the newest `kept_versions` good versions are loaded, and the `pinned` one, which then
-    serves instead of the newest. Once `stopping` is set, no other version is opened.
+    `open_loader` opens the engine, which takes long and may fail: that thread calls it. Of each head the
+    newest `kept_versions` good versions are loaded, and the `pinned` one, which then serves instead of
+    the newest. Once `stopping` is set, no other version is opened.
     """
 
     def __init__(
         self,
         store: Store,
-        open_engine: Callable[[], Engine],
-        max_batch_size: int,
-        rebuild: Rebuild,
+        open_loader: Callable[[], Loader],
         *,
         kept_versions: int = 1,
         pinned: Mapping[str, int] | None = None,
-        engine_lock: EngineLock | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
         self._store = store
-        self._open_engine = open_engine
-        self._max_batch_size = max_batch_size
-        self._rebuild = rebuild
+        self._open_loader = open_loader
         self._kept_versions = kept_versions
         self._pinned = pinned or {}
-        self._engine_lock = engine_lock or EngineLock()
         self._stopping = stopping or threading.Event()
         self._loader: Loader | None = None
         self._tried: dict[tuple[str, int], Tried] = {}
@@ -102,7 +96,7 @@ class Heads:
         After any error no head serves, and `refresh` starts from the beginning.
         """
         try:
-            self._loader = loader = self._loader or self._new_loader()
+            self._loader = loader = self._loader or self._open_loader()
             self.statuses = {head: self._load_head(loader, head) for head in self._store.heads()}
             self.engine_name, self.trouble = loader.engine.name, None
             self._forget_unused(loader)
@@ -172,10 +166,6 @@ class Heads:
             return [] if self.serving() else [f"{name}: {why}" for name, why in reasons.items()]
         absent = {name: "it is not in the store" for name in required if name not in self.statuses}
         return [f"{name}: {why}" for name, why in (reasons | absent).items() if name in required]
-
-    def _new_loader(self) -> Loader:
-        engine = self._open_engine()
-        return Loader(self._store, engine, self._max_batch_size, self._rebuild, self._engine_lock)
 
     def _forget_unused(self, loader: Loader) -> None:
         told = {

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
-from fakes import fake_heads
+from fakes import explainable, fake_heads
 from live import running
 from waiting import wait_until
 
@@ -42,6 +42,15 @@ def connect() -> Iterator[Connect]:
 def client(connect: Connect) -> httpx.Client:
     """A client of `gap` and `flatten` on one backbone."""
     return connect()
+
+
+@pytest.fixture
+def linear(connect: Connect) -> httpx.Client:
+    """A client of `gap`, which can be explained, and `flatten`, which cannot.
+
+    The probabilities, logits and evidence of `gap` are no round numbers.
+    """
+    return connect(fake_heads(*explainable()))
 
 
 def is_of(template: str, path: str) -> bool:

@@ -1,56 +1,32 @@
 """Every bad input that the issue names, and the status it gets: never a 5xx, never a lost neighbour."""
 
 import base64
-import io
-import struct
-import zlib
 
 import pytest
 from fakes import fake_heads, picture
+from image_files import chunk, encoded, png
 from PIL import Image
 
 RED = picture("red")
 
 
 def jpeg(size=(640, 480), mode="RGB", **options):
-    file = io.BytesIO()
-    Image.effect_noise(size, 80).convert(mode).save(file, "JPEG", **options)
-    return file.getvalue()
-
-
-def png(image):
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+    return encoded(Image.effect_noise(size, 80).convert(mode), "JPEG", **options)
 
 
 def huge_png(side):
     """A valid PNG header of side x side, 1 bit grey, and 100 KB of compressed zeros."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", bytes(100_000))
-        + chunk(b"IEND", b"")
-    )
+    return png(side, side, chunk(b"IDAT", bytes(100_000)), depth=1, colour=0)
 
 
 def gif():
-    file = io.BytesIO()
     frames = [Image.new("RGB", (20, 20), colour) for colour in ((255, 0, 0), (0, 0, 255))]
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
-    return file.getvalue()
+    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
 
 
 def transparent_palette():
     image = Image.new("RGB", (20, 20), (255, 0, 0)).quantize(4)
-    file = io.BytesIO()
-    image.save(file, "PNG", transparency=0)
-    return file.getvalue()
+    return encoded(image, transparency=0)
 
 
 def exif_rotated():
@@ -64,16 +40,16 @@ NOT_IMAGES = {
     "text": b"this is not a picture",
     "text as JPEG": b"\xff\xd8\xff" + b"this is not a picture" * 50,
     "truncated JPEG": jpeg()[:20_000],
-    "truncated PNG": png(Image.effect_noise((200, 200), 80))[:5_000],
+    "truncated PNG": encoded(Image.effect_noise((200, 200), 80))[:5_000],
     "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
 }
 IMAGES = {
     "GIF": gif(),
     "CMYK JPEG": jpeg(mode="CMYK"),
-    "16-bit PNG": png(Image.new("I;16", (20, 20), 30_000)),
+    "16-bit PNG": encoded(Image.new("I;16", (20, 20), 30_000)),
     "palette PNG with transparency": transparent_palette(),
     "EXIF-rotated JPEG": exif_rotated(),
-    "1x1": png(Image.new("RGB", (1, 1), (255, 0, 0))),
+    "1x1": encoded(Image.new("RGB", (1, 1), (255, 0, 0))),
     "4000x20": jpeg((4000, 20)),
 }
 
@@ -100,7 +76,7 @@ def test_a_png_of_100_kb_and_2500_million_pixels_is_413(client):
 
 def test_many_small_files_of_large_pictures_are_413_and_the_one_too_many_is_named(connect):
     client = connect(decode_threads=1)
-    large = png(Image.new("1", (4000, 4000)))
+    large = encoded(Image.new("1", (4000, 4000)))
     assert len(large) < 10_000
     assert client.post("/predict", content=large).status_code == 200
     answer = client.post("/predict", files=[("file", large)] * 32)

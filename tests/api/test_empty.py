@@ -3,18 +3,11 @@
 import base64
 
 import pytest
-from fakes import LinearHead, backbone, fake_heads, head, picture
+from fakes import picture
 
 RED = picture("red")
 FILE = base64.b64encode(RED).decode()
 ROUTES = [("/predict", "head"), ("/explain", "head"), ("/shift", "head"), ("/compare", "heads")]
-
-
-@pytest.fixture
-def linear(connect):
-    """`gap`, which is the default head, and `flatten`."""
-    shared = backbone()
-    return connect(fake_heads(head("gap", LinearHead(), on=shared), head("flatten", on=shared)))
 
 
 def is_unknown_head(response):

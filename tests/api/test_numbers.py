@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from fakes import LinearHead, backbone, fake_heads, head, picture
+from fakes import picture
 
 ODD = picture((201, 103, 7))
 FILE = base64.b64encode(ODD).decode()
@@ -20,13 +20,6 @@ ANSWERS = {
     "v1 column": ("/v1/models/gap:predict", {"inputs": [{"b64": FILE}]}),
     "v2": ("/v2/models/gap/infer", {"inputs": [TENSOR]}),
 }
-
-
-@pytest.fixture
-def linear(connect):
-    """Heads whose probabilities, logits and evidence are no round numbers."""
-    shared = backbone()
-    return connect(fake_heads(head("gap", LinearHead(), on=shared), head("flatten", on=shared)))
 
 
 def numbers(response) -> list[Decimal]:

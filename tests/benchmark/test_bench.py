@@ -4,7 +4,8 @@ import threading
 
 import pytest
 from children import FAKE, python
-from fakes import card, publish, publish_network, quantization
+from fakes import card, publish, publish_network, quantization, structure
+from stored import filled, publish_compiled_files
 from waiting import PATIENCE_S, wait_until
 
 from service.benchmark.bench import Bench
@@ -21,22 +22,18 @@ from service.errors import (
     TooLittleMemory,
     UnknownHead,
 )
-from service.store.card import Structure
 from service.store.layout import Store
 from service.store.publish import publish_report
 
+FLATTEN = "f" * 64
 PLAN = Plan(seconds=2, batch_sizes=[1, 4])
 
 
 def fill(folder):
     """A store with files of gap and of flatten, which weighs more; no engine could open them."""
-    store = Store(folder / "store", folder / "cache")
-    store.root.mkdir()
-    flatten = Structure(digest="f" * 64, pooling="flatten", parameters=588, weight_bytes=2352)
-    publish(store, "gap")
-    publish(store, "flatten", structure=flatten)
-    for digest in ("b" * 64, "e" * 64, "f" * 64):
-        publish_network(store, digest)
+    store = filled(folder, "gap")
+    publish(store, "flatten", structure=structure("flatten", 588, digest=FLATTEN))
+    publish_network(store, FLATTEN)
     return store
 
 
@@ -171,7 +168,8 @@ def test_too_little_memory_is_refused_before_anything_starts(store):
 
 
 def test_one_run_at_a_time_and_a_stop_lets_the_next_begin(store):
-    bench = Bench(store, 1, command=python("input(); input()"))
+    begun = store.root.with_name("begun")
+    bench = Bench(store, 1, command=python(f"open({str(begun)!r}, 'w'); input(); input()"))
     children, failures = Children(), []
 
     def run():
@@ -182,7 +180,7 @@ def test_one_run_at_a_time_and_a_stop_lets_the_next_begin(store):
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: children._children)
+    wait_until(begun.exists)
     with pytest.raises(BenchmarkRunning):
         measure(bench)
     children.stop()
@@ -239,8 +237,8 @@ def test_an_int8_head_is_measured_on_its_own_engine_only(bench):
 
 def test_among_all_heads_an_int8_head_is_left_out_of_other_engines(bench):
     int8 = publish(bench.store, "gap-int8", quantization=quantization())
-    for digest in ("b" * 64, "e" * 64, "f" * 64):
-        publish_network(bench.store, digest, engine="keras")
+    publish_compiled_files(bench.store, "keras")
+    publish_network(bench.store, FLATTEN, engine="keras")
     cards = [*cards_in(bench.store, ["gap", "flatten"]), int8]
     told = bench.measure(Plan(seconds=2, engines=["keras"]), cards, "openvino", Children())
     assert [head.head for head in told.heads] == ["gap", "flatten"]

@@ -12,9 +12,7 @@ from waiting import wait_until
 
 from service.benchmark.children import Children
 from service.benchmark.orders import Loaded, Order, Turn
-from service.benchmark.plan import Subject
 from service.benchmark.report import Growth
-from service.benchmark.run import Run
 
 SECONDS = 60
 
@@ -23,10 +21,8 @@ SECONDS = 60
 def start(small_store):
     """A child that works on gap."""
     with Children() as processes:
-        subject = Subject(small_store.read_card("gap", 1), "openvino")
         end = time.monotonic() + SECONDS
-        run = Run(small_store, 1, [subject], [1, 2], end, processes)
-        child = run._start(subject)
+        child = children.start(processes, small_store, "gap", (1, 2))
         yield child, lambda order, answer: child.ask(order, answer, end)
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from fakes import BrokenHead, EchoHead, LinearHead, backbone, fake_heads, head, picture
+from fakes import BrokenHead, EchoHead, backbone, explainable, fake_heads, head, picture
 from fastapi import Request, Response
 from live import running
 from process import reserved_port, run
@@ -25,12 +25,6 @@ class Inverted(EchoHead):
     def compute(self, batch):
         shares = super().compute(batch)
         return (1 - shares) / 2
-
-
-def explainable():
-    """`gap`, which can be explained, and `flatten`, which cannot."""
-    shared = backbone()
-    return head("gap", LinearHead(), on=shared), head("flatten", on=shared)
 
 
 @pytest.fixture

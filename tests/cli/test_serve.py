@@ -11,12 +11,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from children import is_alive
-from fakes import picture, publish, publish_network
-from process import READY_S, STOP_S, reserved_port, serving
+from children import is_alive, python
+from fakes import picture, publish
+from process import MODULES, READY_S, STOP_S, reserved_port, serving
+from stored import empty, publish_compiled_files
 from waiting import PATIENCE_S, wait_until
-
-from service.store.layout import Store
 
 NEVER_S = 10 * PATIENCE_S
 CLOSING = "Closing\n"
@@ -67,8 +66,8 @@ def serve(tmp_path):
     def start(**settings):
         settings |= {"request_timeout_s": NEVER_S}
         environment = {f"RESNET_HEADS_{name.upper()}": str(value) for name, value in settings.items()}
-        code = "import sys\nsys.path[:0] = " + repr(sys.path) + SERVE.replace("FOLDER", str(tmp_path))
-        return serving(None, command=[sys.executable, "-c", code], **environment)
+        code = SERVE.replace("FOLDER", str(tmp_path))
+        return serving(None, command=python(code), **MODULES, **environment)
 
     return start
 
@@ -190,14 +189,14 @@ def test_a_person_who_presses_ctrl_c_does_not_wait(serve):
 
 
 LOADING = """
-import errno, sys, threading, time, uvicorn
+import sys, threading, time, uvicorn
 from functools import partial
 from pathlib import Path
 from fakes import FakeEngine
+from stored import heads_of, io_error
 from service.app import create_app
 from service.cli.serve import bound
 from service.cli.serve import DrainingServer
-from service.serving.heads import Heads
 from service.serving.rebuild import compile_in_child
 from service.settings import Settings
 from service.store.layout import Store
@@ -206,7 +205,7 @@ settings, stopping, listener = Settings(), threading.Event(), bound("127.0.0.1",
 port = listener.getsockname()[1]
 store = Store(settings.store_dir, settings.cache_dir)
 rebuild = partial(compile_in_child, stopping=stopping, command=[sys.executable, "-c", "HUNG"])
-errors = [OSError(errno.EIO, "Input/output error")]
+errors = [io_error()]
 def open_engine():
     print("opening", file=sys.stderr, flush=True)
     if "OPENS" == "never":
@@ -214,7 +213,7 @@ def open_engine():
     if "OPENS" == "late" and errors:
         raise errors.pop()
     return FakeEngine()
-heads = Heads(store, open_engine, 2, rebuild, stopping=stopping)
+heads = heads_of(store, open_engine, rebuild, stopping=stopping)
 ready = lambda heads: print(f"ready: {heads}", file=sys.stderr, flush=True)
 app = create_app(settings, heads, ready, stopping)
 config = uvicorn.Config(app, timeout_graceful_shutdown=1, log_level="warning")
@@ -231,21 +230,18 @@ def load(tmp_path):
     Its engine opens at once, at the second try (`late`), or `never`. Without compiled files they are
     derived by a process that hangs, and whose process id is a folder of `tmp_path / "hung"`.
     """
-    store = Store(tmp_path / "store", tmp_path / "cache")
-    for folder in (store.root, tmp_path / "hung"):
-        folder.mkdir()
+    store = empty(tmp_path)
+    (tmp_path / "hung").mkdir()
     publish(store)
 
     def start(opens="at once", is_compiled=True, **settings):
         if is_compiled:
-            for digest in ("b" * 64, "e" * 64):
-                publish_network(store, digest)
+            publish_compiled_files(store)
         settings |= {"store_dir": store.root, "cache_dir": store.cache}
         environment = {f"RESNET_HEADS_{name.upper()}": str(value) for name, value in settings.items()}
         hung = f"import os; os.chdir({str(tmp_path / 'hung')!r}); {HUNG}"
         code = LOADING.replace("OPENS", opens).replace('"HUNG"', repr(hung))
-        code = "import sys\nsys.path[:0] = " + repr(sys.path) + code
-        return serving(None, command=[sys.executable, "-c", code], **environment)
+        return serving(None, command=python(code), **MODULES, **environment)
 
     return start
 

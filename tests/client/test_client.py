@@ -8,8 +8,9 @@ import threading
 
 import pytest
 from children import FAKE, python
-from fakes import fake_heads, picture, publish, publish_network
+from fakes import fake_heads, picture
 from live import running
+from stored import filled
 from waiting import PATIENCE_S, wait_until
 
 from service.api.schemas.results import Predicted
@@ -18,7 +19,6 @@ from service.benchmark.bench import Bench
 from service.benchmark.report import Report
 from service.client import AsyncClient, Refused, TimedOut, calls
 from service.settings import Settings
-from service.store.layout import Store
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +145,7 @@ def test_a_file_that_is_not_there_is_the_oserror_that_it_is(ask, tmp_path):
 @pytest.fixture
 def measuring(tmp_path):
     """Gives a server whose benchmark runs fake children, and its bench."""
-    store = Store(tmp_path / "store", tmp_path / "cache")
-    store.root.mkdir()
-    publish(store, "gap")
-    for digest in ("b" * 64, "e" * 64):
-        publish_network(store, digest)
+    store = filled(tmp_path, "gap")
     heads = fake_heads()
     app = create_app(Settings(store_dir=store.root), heads_=heads)
     bench = Bench(store, 1, command=python(FAKE))

@@ -13,18 +13,17 @@ import documents
 import httpx
 import pytest
 import yaml
-from fakes import FakeEngine, HeldBackbone, picture, publish, publish_network
+from fakes import FakeEngine, HeldBackbone, picture, publish
 from firing import CASES, Case
 from live import running
 from prometheus_client.parser import text_string_to_metric_families
+from stored import filled, heads_of
 from waiting import PATIENCE_S, wait_until
 
 from service.app import create_app
-from service.errors import VersionError
-from service.serving.heads import Heads
 from service.settings import Settings
 from service.store.card import Golden
-from service.store.layout import CARD, Store
+from service.store.layout import CARD
 
 NO_SKIP = "RESNET_HEADS_NO_SKIP"
 ROOT = Path(__file__).parents[2]
@@ -55,10 +54,7 @@ def selectors(text: str) -> list[Selector]:
 def exposition(tmp_path_factory) -> str:
     """What a server says that has answered, refused, failed, and kept versions out."""
     folder = tmp_path_factory.mktemp("alerts")
-    (folder / "store").mkdir()
-    store = Store(folder / "store", folder / "cache")
-    for digest in ("b" * 64, "e" * 64):
-        publish_network(store, digest)
+    store = filled(folder)
     wrong = Golden.model_construct(image=picture("red"), probabilities=(0.5, 0.3, 0.2))
     for golden in ({}, {"golden": wrong}, {}):
         publish(store, "gap", **golden)
@@ -66,7 +62,7 @@ def exposition(tmp_path_factory) -> str:
     publish(store, "lost", golden=wrong)
     network = HeldBackbone()
     network.release.set()
-    heads = Heads(store, lambda: FakeEngine(nb=network), 1, never)
+    heads = heads_of(store, lambda: FakeEngine(nb=network), max_batch_size=1)
     app = create_app(Settings(max_batch_size=1, max_queued_images=1), heads_=heads)
     with running(app) as url, httpx.Client(base_url=url, timeout=20) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)
@@ -83,10 +79,6 @@ def exposition(tmp_path_factory) -> str:
         client.get("/healthz")
         client.get("/metrics")
         return client.get("/metrics").text
-
-
-def never(*_):
-    raise VersionError("nothing is compiled here")
 
 
 @pytest.fixture(scope="module")

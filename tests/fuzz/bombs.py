@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fakes import picture
-from fuzz.pictures import encoded, pictures
+from fuzz.pictures import pictures
 from fuzz.requests import Request
+from image_files import chunk, encoded, jpeg_of, png, rows_chunk, tiff
 from PIL import Image
 
 from service.api.body import SMALL
@@ -21,6 +22,7 @@ SIDE = 5000  # squared, the most pixels that few bytes may mean
 TEXT = f'"{"x" * 3000}"'
 FIELD = b'Content-Disposition: form-data; name="a"\r\n\r\n'
 RED = picture("red")
+GREY = bytes(8)
 FILE = b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 
 
@@ -38,16 +40,6 @@ GZIP = with_header(IMAGE, b"content-encoding", b"gzip")
 DEFLATE, JSON_IN_DEFLATE, V2_IN_DEFLATE = (
     with_header(request, b"content-encoding", b"deflate") for request in (IMAGE, JSON, V2)
 )
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png(width: int, height: int, *chunks: bytes, depth=8, colour=2, interlace=0) -> bytes:
-    """Of these chunks between its header and its end."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + chunk(b"IEND", b"")
 
 
 def packed(piece: bytes, times: int) -> bytes:
@@ -76,7 +68,7 @@ def texts() -> bytes:
 
 
 def small_png(*chunks: bytes) -> bytes:
-    return png(8, 8, *chunks, chunk(b"IDAT", zlib.compress(bytes(8 * 25))))
+    return png(8, 8, *chunks, rows_chunk(bytes(8 * 25)))
 
 
 def jpeg(marker: bytes, payload: bytes) -> bytes:
@@ -91,15 +83,6 @@ def jpeg_of_passes() -> bytes:
     data = encoded(Image.new("CMYK", (SIDE, SIDE), (9, 9, 9, 9)), "JPEG", quality=30, progressive=True)
     last = data[data.rindex(b"\xff\xda") : -2]
     return data[:-2] + last * (20 - data.count(b"\xff\xda")) + data[-2:]
-
-
-def tiff(following: int, **changed: int) -> bytes:
-    """A grey picture whose directory says that another one follows at that place."""
-    tags = {256: 4, 257: 2, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 279: 8} | {
-        int(tag[1:]): value for tag, value in changed.items()
-    }
-    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items())]
-    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries) + struct.pack("<I", following)
 
 
 def tiff_of_entries() -> bytes:
@@ -123,13 +106,6 @@ def webp_that_lies() -> bytes:
     frame = encoded(Image.new("RGB", (8, 8)), "WEBP", lossless=True)[12:]
     body = b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + b"\xff" * 6 + frame
     return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def jpeg_that_lies() -> bytes:
-    good = bytearray(pictures()["jpeg"])
-    at = good.index(b"\xff\xc0") + 5
-    good[at : at + 4] = b"\xff" * 4
-    return bytes(good)
 
 
 def gzipped_zeros() -> bytes:
@@ -197,13 +173,13 @@ BOMBS: dict[str, Bomb] = {  # request without its body, status, body
     "webp of 25 million pixels": (IMAGE, 200, lambda: flat("WEBP", quality=1, method=0)),
     "webp of 25 million clear pixels": (IMAGE, 200, lambda: flat("WEBP", "RGBA", quality=1, method=0)),
     "webp that lies": (IMAGE, 413, webp_that_lies),
-    "jpeg that lies": (IMAGE, 413, jpeg_that_lies),
+    "jpeg that lies": (IMAGE, 413, lambda: jpeg_of(65_535, 65_535)),
     "jpeg of many passes": (IMAGE, 200, jpeg_of_passes),
     "jpeg of 250,000 comments": (IMAGE, 200, lambda: jpeg(b"\xff\xfe", b"")),
     "jpeg of fill bytes": (IMAGE, 200, lambda: jpeg(b"\xff" * 60_000 + b"\xff\xfe", b"")),
     "jpeg of exif blocks": (IMAGE, 200, lambda: jpeg(b"\xff\xe1", b"Exif\0\0")),
-    "tiff whose directory follows itself": (IMAGE, 200, lambda: tiff(8)),
-    "tiff whose directory is below itself": (IMAGE, 200, lambda: tiff(0, t330=8, t34665=8)),
+    "tiff whose directory follows itself": (IMAGE, 200, lambda: tiff(4, 2, GREY, following=8)),
+    "tiff whose directory is below itself": (IMAGE, 200, lambda: tiff(4, 2, GREY, {330: 8, 34665: 8})),
     "tiff of 65,000 entries": (IMAGE, 422, tiff_of_entries),
     "tiff of 25 million odd pixels": (IMAGE, 200, lambda: flat("TIFF", "LAB", compression="tiff_lzw")),
     "gzip of a gigabyte": (ARCHIVE, 422, gzipped_zeros),

@@ -6,13 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from fastapi import FastAPI
 from fuzz.in_process import Answer, ask, started
 from fuzz.kinds import hostile
 from fuzz.oracle import fault
 from fuzz.requests import Request
+from process import resident_mb
 
 from service.serving.host import give_back
 
@@ -46,12 +46,11 @@ class Figures:
         )
 
 
-def resident_mb() -> float:
+def needed_mb() -> float:
     """Physical memory that this process needs, in millions of bytes."""
     gc.collect()
     give_back()
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmRSS"))
+    return resident_mb()
 
 
 async def run(
@@ -64,9 +63,9 @@ async def run(
     async with started(app):
         for at, flight in enumerate(flights):
             if at == int(WARM_UP * len(flights)):
-                before = resident_mb()
+                before = needed_mb()
             await _fly(app, honest, expected, seed, flight, figures)
-        figures.growth_mb = resident_mb() - before
+        figures.growth_mb = needed_mb() - before
     figures.seconds = time.monotonic() - began
     return figures
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 from fuzz.requests import Request
+from waiting import until
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,7 @@ class Answer:
 async def started(app: FastAPI) -> AsyncIterator[None]:
     """The application with its heads loaded."""
     async with app.router.lifespan_context(app):
-        while app.state.context.heads.is_loading:
-            await asyncio.sleep(0.01)
+        await until(lambda: not app.state.context.heads.is_loading)
         yield
 
 

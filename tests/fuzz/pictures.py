@@ -1,21 +1,12 @@
 """Good pictures to start from: every format with every feature that its decoder has code for."""
 
 import functools
-import io
-import struct
-import zlib
 from pathlib import Path
 
+from image_files import encoded, png, rows_chunk, tiff
 from PIL import Image, ImageCms
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "grocery10" / "test"
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    """The file of an image."""
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def _exif() -> Image.Exif:
@@ -31,19 +22,8 @@ def _bmp_rle() -> bytes:
     return bytes(data)
 
 
-def _big_endian() -> bytes:
-    """Eight grey pixels in one strip behind the directory."""
-    tags = {256: 4, 257: 2, 258: 8, 259: 1, 262: 1, 273: 8 + 2 + 8 * 12 + 4, 278: 2, 279: 8}
-    entries = [struct.pack(">HHII", tag, 4, 1, value) for tag, value in tags.items()]
-    return b"MM\0*" + struct.pack(">IH", 8, len(tags)) + b"".join(entries) + bytes(4) + bytes(range(8))
-
-
 def _interlaced() -> bytes:
     """Adam7, of one colour: Pillow writes none, and rows of zeros need no filter in any pass."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     passes = (
         (0, 8, 0, 8),
         (4, 8, 0, 8),
@@ -54,9 +34,7 @@ def _interlaced() -> bytes:
         (0, 1, 1, 2),
     )
     rows = sum(len(range(y, 16, down)) * (1 + len(range(x, 16, right))) for x, right, y, down in passes)
-    header = struct.pack(">IIBBBBB", 16, 16, 8, 0, 0, 0, 1)
-    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(rows))), chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    return png(16, 16, rows_chunk(bytes(rows)), colour=0, interlace=1)
 
 
 @functools.cache
@@ -94,7 +72,7 @@ def pictures() -> dict[str, bytes]:
         "tiff jpeg": encoded(plain, "TIFF", compression="jpeg"),
         "tiff fax": encoded(grey.convert("1"), "TIFF", compression="group4"),
         "tiff pages": encoded(plain, "TIFF", **frames),
-        "tiff big-endian": _big_endian(),
+        "tiff big-endian": tiff(4, 2, bytes(range(8)), order=">"),
     }
     found = sorted(PHOTOGRAPHS.rglob("*.jpg"), key=lambda path: path.stat().st_size)[:4]
     return made | {f"photograph {number}": path.read_bytes() for number, path in enumerate(found)}

@@ -1,7 +1,6 @@
 """What several tests of the lab need: answers of compiled files, a look at a store, ImageNet's heads."""
 
 import gc
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -50,21 +49,6 @@ def answer() -> Callable[..., dict[int, np.ndarray]]:
         }
 
     return answer
-
-
-@pytest.fixture(scope="session")
-def snapshot() -> Callable[[Path], dict[str, str]]:
-    """Every file and folder below a folder, hidden ones too, with what the files hold."""
-
-    def snapshot(folder: Path) -> dict[str, str]:
-        return {
-            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            if path.is_file()
-            else "folder"
-            for path in folder.rglob("*")
-        }
-
-    return snapshot
 
 
 @pytest.fixture(scope="session")

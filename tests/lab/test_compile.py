@@ -7,11 +7,11 @@ import keras
 import openvino.tools.ovc.convert_impl
 import pytest
 from keras_models import SIDE, chained, small_backbone
+from stored import empty
 
 from service.errors import CommandError
 from service.lab.models.compile import store_openvino, to_openvino
 from service.lab.models.split import split
-from service.store.layout import Store
 
 L = keras.layers
 
@@ -44,8 +44,7 @@ def test_augmentation_leaves_nothing_in_the_graph():
 
 
 def test_a_network_that_the_store_has_is_not_written_again(tmp_path):
-    store = Store(tmp_path / "store", tmp_path / "cache")
-    store.root.mkdir()
+    store = empty(tmp_path)
     store_openvino(store, converted(), "a" * 64)
     first = {path: path.stat().st_mtime_ns for path in store.root.rglob("*")}
     store_openvino(store, converted(), "a" * 64)
@@ -53,8 +52,7 @@ def test_a_network_that_the_store_has_is_not_written_again(tmp_path):
 
 
 def test_a_damaged_network_is_written_again(tmp_path):
-    store = Store(tmp_path / "store", tmp_path / "cache")
-    store.root.mkdir()
+    store = empty(tmp_path)
     store_openvino(store, converted(), "a" * 64)
     weights = store.compiled("a" * 64, "openvino") / "network.bin"
     content = weights.read_bytes()

@@ -124,8 +124,9 @@ def test_values_beyond_float16_are_kept_at_its_end(cache, photographs):
 def test_room_is_made_by_what_was_used_longest_ago(tmp_path, photographs):
     cache = FeatureCache(tmp_path / "features", "k" * 64, SHAPE, 12 * BYTES)
     extract(cache, photographs[:10])
-    for age, one in enumerate(photographs[:10]):
-        os.utime(cache._path(one), (1000 + age, 1000 + age))
+    ages = {one.sha256: 1000 + number for number, one in enumerate(photographs[:10])}
+    for file in cache.root.rglob("*.f16"):
+        os.utime(file, (ages[file.stem], ages[file.stem]))
     wanted = [photographs[0], *photographs[10:16]]
     cache.make_room(wanted)
     assert cache.missing(photographs[:10]) == photographs[1:5]

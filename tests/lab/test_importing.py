@@ -8,8 +8,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from keras_models import CLASSES, LABELS, SIDE, chained, pixels, save, small_backbone
+from keras_models import CLASSES, LABELS, SIDE, chained, headed, pixels, save, small_backbone, softmax
 from process import run
+from stored import empty
 
 from service.errors import CommandError
 from service.lab.models.importing import ImportOptions, import_model
@@ -19,15 +20,6 @@ from service.store.layout import MODEL, Store, sha256_of
 L = keras.layers
 SHAPE = (SIDE, SIDE, 3)
 TWO = ("no", "yes")
-
-
-def softmax() -> L.Layer:
-    return L.Dense(CLASSES, activation="softmax")
-
-
-def headed(*layers: L.Layer) -> keras.Model:
-    base = small_backbone()
-    return keras.Model(base.inputs[0], chained(base.output, *layers))
 
 
 def fronted(*layers: L.Layer, shape=SHAPE) -> keras.Model:
@@ -46,8 +38,7 @@ def good(tmp_path_factory) -> Path:
 def filled(good, tmp_path_factory) -> Store:
     """A store that holds one version, which no refusal may touch."""
     folder = tmp_path_factory.mktemp("filled")
-    store = Store(folder / "store", folder / "cache")
-    store.root.mkdir()
+    store = empty(folder)
     (folder / "labels.txt").write_text("\n".join(LABELS))
     import_model(store, good, ImportOptions("gap", folder / "labels.txt"))
     return store
@@ -383,9 +374,7 @@ def test_preprocessing_in_front_of_a_model_for_whole_numbers_is_refused(refused,
 
 @pytest.fixture
 def store(tmp_path) -> Store:
-    made = Store(tmp_path / "store", tmp_path / "cache")
-    made.root.mkdir()
-    return made
+    return empty(tmp_path)
 
 
 @pytest.fixture

@@ -14,21 +14,20 @@ import nncf.telemetry.wrapper
 import numpy as np
 import openvino as ov
 import pytest
+from children import start
 from fakes import FakeEngine, card, picture, publish, quantization
 from PIL import Image
 from process import run, serving
+from stored import empty, failures, load, load_real
 from waiting import wait_until
 
 from service.benchmark.children import Children
 from service.benchmark.orders import Loaded, Order
-from service.benchmark.plan import Subject
-from service.benchmark.run import Run
-from service.errors import CommandError, VersionError
+from service.errors import CommandError
 from service.lab.data.photographs import Photograph, Photographs
 from service.lab.models.recompile import recompile
 from service.lab.precision.quantize import choose_for_calibration, quantize
 from service.serving.engines import open_engine
-from service.serving.heads import Heads
 from service.store.card import Backbone
 from service.store.layout import CARD, NotForEngine, Store, sha256_of
 
@@ -99,19 +98,6 @@ def store(done) -> Store:
     return done[0]
 
 
-def load(store, engine=None):
-    def never(*_):
-        raise VersionError("it is not compiled")
-
-    heads = Heads(store, lambda: engine or open_engine("openvino", 2), 2, never)
-    heads.load()
-    return heads
-
-
-def reasons(heads):
-    return {name: status.failures for name, status in heads.statuses.items() if status.failures}
-
-
 def test_it_says_what_it_published_and_which_picture_it_could_not_read(done, images):
     _, process = done
     assert process.returncode == 0, process.stderr
@@ -127,8 +113,8 @@ def test_it_says_what_it_published_and_which_picture_it_could_not_read(done, ima
 
 
 def test_the_int8_heads_share_with_each_other_and_not_with_the_others(store):
-    heads = load(store)
-    assert reasons(heads) == {}
+    heads = load_real(store)
+    assert failures(heads) == {}
     one, other, before = (heads.get(name).backbone for name in ("gap-int8", "flatten-int8", "gap"))
     assert one is other
     assert one is not before
@@ -192,8 +178,8 @@ def test_a_damaged_bit_keeps_out_its_head_and_no_other(store, copied):
         bit = file.read(1)[0] ^ 1
         file.seek(10**7)
         file.write(bytes([bit]))
-    heads = load(damaged)
-    assert reasons(heads) == {
+    heads = load_real(damaged)
+    assert failures(heads) == {
         "gap-int8": {1: "network.bin is damaged: its sha256 is not the recorded one."}
     }
     assert set(heads.serving()) == {"gap", "flatten", "flatten-int8"}
@@ -210,7 +196,7 @@ def test_a_wrong_network_fails_the_golden_check_for_all_its_tolerance(store, cop
     content["quantization"]["files"]["network.bin"] = sha256_of(folder / "network.bin")
     (folder / CARD).write_text(json.dumps(content))
     (damaged.root / "flatten-int8").rename(damaged.root / ".aside")
-    told = reasons(load(damaged))["gap-int8"][1]
+    told = failures(load_real(damaged))["gap-int8"][1]
     assert told.startswith("golden check: probabilities differ from the card's by ")
     assert told.endswith(", more than 0.05.")
 
@@ -219,9 +205,9 @@ def test_the_keras_engine_refuses_it_and_says_which_does_not(store):
     class Keras(FakeEngine):
         name = "keras"
 
-    told = reasons(load(store, Keras()))
+    told = failures(load(store, Keras()))
     assert told["gap-int8"] == told["flatten-int8"] == {1: ALONE}
-    assert told["gap"] == {1: "it is not compiled"}
+    assert told["gap"] == {1: "run: compile gap 1 keras"}
 
 
 def test_compile_derives_its_head_again_and_nothing_else(store, copied):
@@ -240,8 +226,7 @@ def test_compile_derives_its_head_again_and_nothing_else(store, copied):
 def test_a_benchmark_runs_it_in_a_process_of_its_own(store):
     with Children() as processes:
         end = time.monotonic() + 60
-        one = Subject(store.read_card("gap-int8", 1), "openvino")
-        process = Run(store, 1, [one], [1], end, processes)._start(one)
+        process = start(processes, store, "gap-int8")
         assert process.ask(Order(do="load"), Loaded, end).load_ms > 0
 
 
@@ -321,8 +306,7 @@ def test_a_run_that_is_stopped_leaves_the_store_untouched(
 
 def published(folder: Path, *heads: str, **changes) -> tuple[Store, list]:
     """Fake heads in a store."""
-    (folder / "store").mkdir()
-    made = Store(folder / "store", folder / "cache")
+    made = empty(folder)
     return made, [publish(made, head, **changes) for head in heads]
 
 

@@ -5,9 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import keras_models
 import numpy as np
 import pytest
-from keras_models import CLASSES, SIDE, backbone, chained, pixels, processed, save, small_backbone
+from keras_models import (
+    CLASSES,
+    SIDE,
+    backbone,
+    chained,
+    pixels,
+    processed,
+    save,
+    small_backbone,
+    softmax,
+)
 
 from service.lab.models.importing import ImportOptions, import_model
 from service.lab.models.reading import load_model
@@ -37,22 +48,13 @@ class Shape:
     note: str = "assumed --preprocessing caffe"
 
 
-def softmax() -> L.Layer:
-    return L.Dense(CLASSES, activation="softmax")
-
-
 def scores() -> L.Layer:
     return L.Dense(CLASSES)
 
 
 def headed(*layers: Callable[[], L.Layer]) -> Callable[[], keras.Model]:
-    """The small backbone, functional and flat, with these layers on top."""
-
-    def build() -> keras.Model:
-        base = small_backbone()
-        return keras.Model(base.inputs[0], chained(base.output, *(layer() for layer in layers)))
-
-    return build
+    """Builds the small backbone with these layers on top."""
+    return lambda: keras_models.headed(*(layer() for layer in layers))
 
 
 def fronted(

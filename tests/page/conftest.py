@@ -12,15 +12,16 @@ import httpx
 import made_up
 import pytest
 from experiments import experiment, measured, report, training
-from fakes import FakeHeads, fake_heads, publish
+from fakes import fake_heads, publish
 from live import running
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from stored import empty
 from waiting import PATIENCE_S, wait_until
 
 from service.app import create_app
 from service.benchmark.bench import Bench
+from service.serving.heads import Heads
 from service.settings import Settings
-from service.store.layout import Store
 from service.store.publish import publish_report
 
 NO_SKIP = "RESNET_HEADS_NO_SKIP"
@@ -75,7 +76,7 @@ def serve() -> Iterator[Callable[..., str]]:
     """Starts a server with these settings on these heads, and returns its URL once they are loaded."""
     with ExitStack() as stack:
 
-        def start(heads: FakeHeads | None = None, wait=True, **settings) -> str:
+        def start(heads: Heads | None = None, wait=True, **settings) -> str:
             heads = heads or fake_heads()
             url = stack.enter_context(running(create_app(Settings(**settings), heads_=heads)))
             if wait:
@@ -155,8 +156,7 @@ def _shift(route: Route) -> None:
 @pytest.fixture
 def bench_of_two(tmp_path) -> Bench:
     """Of a store whose `flatten` and `gap` were trained on the same pictures, and measured."""
-    (tmp_path / "store").mkdir()
-    bench = Bench(Store(tmp_path / "store", tmp_path / "cache"), threads=2)
+    bench = Bench(empty(tmp_path), threads=2)
     for head in ("flatten", "gap"):
         publish(bench.store, head, training=training(experiment()))
     last = report(measured("flatten", 40, 400), measured("gap", 30, 300))

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import httpx
 import pytest
 from fakes import fake_heads
+from waiting import PATIENCE_S, until
 
 from service.app import create_app
 from service.settings import Settings
 
 Ask = Callable[..., httpx.Response]
-PATIENCE_S = 60
 
 
 @pytest.fixture
@@ -28,8 +28,7 @@ def ask() -> Ask:
                 served.router.lifespan_context(served),
                 httpx.AsyncClient(transport=transport, base_url="http://quick") as client,
             ):
-                while not served.state.context.heads.has_loaded():
-                    await asyncio.sleep(0.001)
+                await until(served.state.context.heads.has_loaded)
                 return await client.request(method, path, **request)
 
         return asyncio.run(answer())

@@ -18,7 +18,7 @@ from fakes import (
     head,
     picture,
 )
-from waiting import wait_until
+from waiting import until, wait_until
 
 from service.errors import (
     DeadlineExceeded,
@@ -30,7 +30,7 @@ from service.errors import (
     TooManyJobs,
 )
 from service.serving.batcher import Batcher
-from service.serving.capacity import Capacity
+from service.serving.capacity import Capacity, Permit
 from service.serving.classifier import Classifier, rank
 
 TRUNCATED = picture("red", (64, 64))[:-30]
@@ -68,12 +68,6 @@ def told(classified):
 
 async def entered(base):
     assert await asyncio.to_thread(base.network.entered.wait, PATIENCE_S)
-
-
-async def come(holds):
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():
-            await asyncio.sleep(0.001)
 
 
 def test_images_are_answered_in_their_order(new_classifier):
@@ -126,15 +120,33 @@ def test_pixels_are_answered_in_their_order_among_files(new_classifier):
     assert told(classified) == [{"gap": "green"}, {"gap": "red"}, {"gap": "blue"}]
 
 
+class HeldPermit(Permit):
+    """Keeps the decoder that gives back the bytes of a file until `release` is set."""
+
+    def __init__(self, capacity):
+        super().__init__(capacity, PATIENCE_S)
+        self.entered, self.release = threading.Event(), threading.Event()
+
+    def give_back(self, size):
+        self.entered.set()
+        assert self.release.wait(PATIENCE_S), "nobody released the decoder"
+        super().give_back(size)
+
+
 def test_pixels_do_not_wait_for_a_decoder(new_classifier):
-    classifier, held = new_classifier(decode_threads=1), threading.Event()
-    classifier._decoders.submit(held.wait, PATIENCE_S)
-    try:
+    classifier = new_classifier(decode_threads=1)
+    permit = HeldPermit(classifier.capacity)
+
+    async def beside_a_file():
+        await classifier.classify([picture("red")], [head("gap")], permit)
+        assert await asyncio.to_thread(permit.entered.wait, PATIENCE_S)
         soon = {"timeout_s": PATIENCE_S / 2}
-        classified = asyncio.run(classify(classifier, [pixels("blue")], head("gap"), **soon))
+        return await classify(classifier, [pixels("blue")], head("gap"), **soon)
+
+    try:
+        assert told(asyncio.run(beside_a_file())) == [{"gap": "blue"}]
     finally:
-        held.set()
-    assert told(classified) == [{"gap": "blue"}]
+        permit.release.set()
 
 
 @pytest.mark.parametrize("bad", [pixels("red", (8, 9)), pixels("red")[..., :1], pixels("red")[0]])
@@ -156,7 +168,7 @@ def test_a_bad_image_fails_its_own_request_only(new_classifier):
         after = asyncio.create_task(classify(classifier, [picture("blue")], gap))
         with pytest.raises(NotAnImage) as refused:
             await bad
-        await come(lambda: classifier.capacity.pending == 4)
+        await until(lambda: classifier.capacity.pending == 4)
         base.network.release.set()
         return refused.value.index, [told(each) for each in await asyncio.gather(first, before, after)]
 
@@ -211,7 +223,7 @@ def test_a_client_that_hangs_up_is_dropped_before_the_engine(new_classifier):
         first = asyncio.create_task(classify(classifier, [picture("red")], gap))
         await entered(base)
         gone = asyncio.create_task(classify(classifier, [picture("green")] * 3, gap))
-        await come(lambda: classifier.capacity.pending == 4)
+        await until(lambda: classifier.capacity.pending == 4)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
@@ -248,7 +260,7 @@ def test_a_full_queue_refuses_the_whole_request_and_keeps_none_of_it(new_classif
         first = asyncio.create_task(classify(classifier, [picture("red")], gap))
         await entered(base)
         second = asyncio.create_task(classify(classifier, [picture("green")] * 3, gap))
-        await come(lambda: classifier.capacity.pending == 4)
+        await until(lambda: classifier.capacity.pending == 4)
         with pytest.raises(TooBusy) as refused:
             await classify(classifier, [picture("blue")] * 3, gap)
         assert refused.value.retry_after_s >= 1
@@ -276,7 +288,7 @@ def test_a_request_larger_than_the_queue_waits_like_any_other(new_classifier):
         first = asyncio.create_task(classify(classifier, [picture("red")], head("gap", on=base)))
         await entered(base)
         large = asyncio.create_task(classify(classifier, [picture("blue")] * 75, head("gap", on=base)))
-        await come(lambda: classifier.capacity.pending == 76)
+        await until(lambda: classifier.capacity.pending == 76)
         base.network.release.set()
         await first
         return await large
@@ -297,7 +309,7 @@ def test_the_bytes_of_a_file_come_back_when_its_pixels_exist_and_not_when_they_a
         await permit.charge(2 * len(file))
         with permit:
             second = asyncio.create_task(classifier.classify(images, [gap], permit))
-            await come(lambda: classifier.capacity.bytes_in_flight == 0)
+            await until(lambda: classifier.capacity.bytes_in_flight == 0)
             assert images == [], "nothing holds the files any more"
             assert classifier.capacity.pending == 3
             base.network.release.set()
@@ -352,7 +364,7 @@ def test_waiting_for_a_busy_engine_is_queue_time(new_classifier):
         first = asyncio.create_task(classify(classifier, [picture("red")], gap))
         await entered(base)
         second = asyncio.create_task(classify(classifier, [pixels("red")], gap))
-        await come(lambda: classifier.capacity.pending == 2)
+        await until(lambda: classifier.capacity.pending == 2)
         queued = time.perf_counter()
         await asyncio.sleep(0.1)
         held_ms = 1e3 * (time.perf_counter() - queued)
@@ -375,9 +387,9 @@ def test_closing_leaves_no_request_hanging(new_classifier):
             asyncio.create_task(classify(classifier, [picture("green", (99, 99))] * 6, gap))
             for _ in range(3)
         ]
-        await come(lambda: classifier.capacity.pending == 19)
+        await until(lambda: classifier.capacity.pending == 19)
         closing = asyncio.create_task(asyncio.to_thread(classifier.close))
-        await come(lambda: classifier.batcher.is_closed)
+        await until(lambda: classifier.batcher.is_closed)
         base.network.release.set()
         await closing
         assert told(await first) == [{"gap": "red"}]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stored import load
 
 from service.errors import VersionError
 from service.serving.batcher import Trace
 from service.serving.engines import choose_engine, has_tensorflow, open_engine
 from service.serving.explain.evidence import evidence_of
-from service.serving.heads import Heads
 from service.store.layout import MODEL, Store
 
 ENGINES = ("openvino", "keras")
@@ -52,15 +52,9 @@ def expected(store, pixels):
     return {head: model.predict(inputs, verbose=0) for head, model in whole.items()}
 
 
-def refuse(*_):
-    raise AssertionError("everything is compiled")
-
-
 @pytest.fixture(scope="module", params=ENGINES)
 def heads(request, store):
-    loaded = Heads(store, lambda: open_engine(request.param, 2), 3, refuse)
-    loaded.load()
-    return loaded
+    return load(store, open_engine(request.param, 2), max_batch_size=3)
 
 
 def run(head, pixels):
@@ -172,16 +166,17 @@ from pathlib import Path
 from service.serving.batcher import Batcher
 from service.serving.classifier import Classifier
 from service.serving.capacity import Capacity
+from service.serving.engine_lock import EngineLock
 from service.serving.engines import choose_engine, open_engine
 from service.serving.heads import Heads
+from service.serving.loading import Loader
 from service.serving.rebuild import compile_in_child
 from service.store.layout import Store
 import service.app
 
-heads = Heads(
-    Store(Path({str(store.root)!r}), Path({str(store.cache)!r})),
-    lambda: open_engine(choose_engine("openvino"), 1), 2, compile_in_child,
-)
+store = Store(Path({str(store.root)!r}), Path({str(store.cache)!r}))
+engine = open_engine(choose_engine("openvino"), 1)
+heads = Heads(store, lambda: Loader(store, engine, 2, compile_in_child, EngineLock()))
 heads.load()
 classifier = Classifier(heads, Batcher(2, Capacity()), 1, 10**6)
 image = heads.get("gap").card.golden.image

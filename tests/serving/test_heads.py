@@ -19,41 +19,17 @@ from fakes import (
     picture,
     publish,
     publish_network,
+    structure,
 )
+from stored import BACKBONE, HEAD, failures, filled, heads_of, load, load_real, serving
 
 from service.errors import HeadUnavailable, NotReady, UnknownHead, VersionError
-from service.serving.engines import open_engine
-from service.serving.heads import Heads
 from service.serving.loading import batch_sizes
 from service.serving.rebuild import compile_in_child
-from service.store.card import Backbone, Golden, Structure
+from service.store.card import Backbone, Golden
 from service.store.layout import CARD, MANIFEST, MODEL, Store
 
-BACKBONE, GAP, FLATTEN, OTHER = "b" * 64, "e" * 64, "f" * 64, "0" * 64
-MAX_BATCH_SIZE = 4
-
-
-def structure(digest):
-    return Structure(digest=digest, pooling="gap", parameters=12, weight_bytes=48)
-
-
-def no_tensorflow(_store, head_, version, engine):
-    raise VersionError(f"run: compile {head_} {version} {engine}")
-
-
-def load(store, engine=None, rebuild=no_tensorflow):
-    heads = Heads(store, lambda: engine or FakeEngine(), MAX_BATCH_SIZE, rebuild)
-    heads.load()
-    return heads
-
-
-def serving(heads):
-    """The version that serves, by head."""
-    return {name: one.card.version for name, one in heads.serving().items()}
-
-
-def failures(heads):
-    return {name: status.failures for name, status in heads.statuses.items() if status.failures}
+FLATTEN, OTHER = "f" * 64, "0" * 64
 
 
 def edit_card(store, name, number, /, **changes):
@@ -64,12 +40,9 @@ def edit_card(store, name, number, /, **changes):
 @pytest.fixture
 def store(tmp_path):
     """`gap` 1 and `flatten` 1 on one backbone, with fake compiled files."""
-    (tmp_path / "store").mkdir()
-    made = Store(tmp_path / "store", tmp_path / "cache")
-    for digest in (BACKBONE, GAP, FLATTEN):
-        publish_network(made, digest)
-    publish(made, "gap", structure=structure(GAP))
-    publish(made, "flatten", structure=structure(FLATTEN))
+    made = filled(tmp_path, "gap")
+    publish_network(made, FLATTEN)
+    publish(made, "flatten", structure=structure(digest=FLATTEN))
     return made
 
 
@@ -106,7 +79,7 @@ def test_a_store_without_heads_says_how_to_fill_it(tmp_path, make):
 
 
 def test_while_heads_load_none_is_served(store):
-    heads = Heads(store, FakeEngine, MAX_BATCH_SIZE, no_tensorflow)
+    heads = heads_of(store)
     with pytest.raises(NotReady, match="still loading"):
         heads.get("gap")
     assert heads.missing(()) == ["Heads are still loading."]
@@ -127,7 +100,7 @@ class HeldEngine(FakeEngine):
 
 def test_readers_see_all_heads_or_none(store):
     engine = HeldEngine()
-    heads = Heads(store, lambda: engine, MAX_BATCH_SIZE, no_tensorflow)
+    heads = heads_of(store, lambda: engine)
     loading = threading.Thread(target=heads.load)
     seen = []
     loading.start()
@@ -148,7 +121,7 @@ def test_heads_without_an_engine_say_why(store):
     def no_engine():
         raise ImportError("libopenvino.so: cannot open shared object file")
 
-    heads = Heads(store, no_engine, MAX_BATCH_SIZE, no_tensorflow)
+    heads = heads_of(store, no_engine)
     with pytest.raises(ImportError):
         heads.load()
     reason = "Heads could not be loaded: ImportError: libopenvino.so: cannot open shared object file"
@@ -202,7 +175,7 @@ def test_heads_that_share_hold_one_backbone_which_is_opened_once(store):
     "other", [{"resize": "center_crop"}, {"decode": "scaled"}, {"preprocessing": "tf"}, {"height": 16}]
 )
 def test_heads_whose_input_differs_do_not_share(store, other):
-    publish(store, "flatten", structure=structure(FLATTEN), input=INPUT.model_copy(update=other))
+    publish(store, "flatten", structure=structure(digest=FLATTEN), input=INPUT.model_copy(update=other))
     heads = load(store)
     assert serving(heads) == {"flatten": 2, "gap": 1}
     assert heads.get("gap").backbone is not heads.get("flatten").backbone
@@ -211,19 +184,19 @@ def test_heads_whose_input_differs_do_not_share(store, other):
 def test_heads_whose_backbone_differs_do_not_share(store):
     publish_network(store, OTHER)
     other = Backbone(digest=OTHER, parameters=1, feature_shape=(1, 1, 3))
-    publish(store, "flatten", structure=structure(FLATTEN), backbone=other)
+    publish(store, "flatten", structure=structure(digest=FLATTEN), backbone=other)
     heads = load(store, FakeEngine(n0=MeanBackbone()))
     assert heads.get("gap").backbone is not heads.get("flatten").backbone
 
 
 def test_every_batch_size_there_will_be_is_warm_before_a_head_serves(store):
-    heads = load(store)
+    heads = load(store, max_batch_size=4)
     gap = heads.get("gap")
     assert gap.network.sizes == [1, 1, 2, 3, 4], "any number of a batch's rows may be for this head"
     assert {batch.shape[1:] for batch in gap.network.batches} == {(1, 1, 3)}
     assert gap.backbone.network.sizes[:4] == [1, 1, 2, 4]
     assert {batch.shape[1:] for batch in gap.backbone.network.batches} == {(8, 8, 3)}
-    assert gap.backbone.network.sizes.count(MAX_BATCH_SIZE) == 1, "shared, and yet warmed twice"
+    assert gap.backbone.network.sizes.count(4) == 1, "shared, and yet warmed twice"
 
 
 @pytest.mark.parametrize(
@@ -258,7 +231,7 @@ def other_number_of_labels(store):
 
 
 def not_compiled(store):
-    edit_card(store, "gap", 2, structure=structure(OTHER).model_dump())
+    edit_card(store, "gap", 2, structure=structure(digest=OTHER).model_dump())
 
 
 FAILURES = {
@@ -273,7 +246,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("harm", FAILURES)
 def test_a_version_that_fails_stays_out_with_its_reason_and_the_one_before_serves(store, harm):
-    publish(store, "gap", structure=structure(GAP))
+    publish(store, "gap")
     harm(store)
     heads = load(store)
     assert serving(heads) == {"flatten": 1, "gap": 1}
@@ -281,7 +254,7 @@ def test_a_version_that_fails_stays_out_with_its_reason_and_the_one_before_serve
 
 
 def test_failures_of_the_golden_check_are_told_apart(store):
-    publish(store, "gap", structure=structure(GAP))
+    publish(store, "gap")
     wrong_probabilities(store)
     publish(store, "gap")
     (store.folder("gap", 3) / CARD).unlink()
@@ -372,14 +345,14 @@ def test_missing_compiled_files_are_rebuilt_once_for_all_who_need_them(store):
 
 @pytest.mark.parametrize("name", ["network.bin", MANIFEST])
 def test_damaged_compiled_files_without_a_rebuild_keep_out_the_heads_that_need_them(store, name):
-    harm_compiled(store, GAP, name)
+    harm_compiled(store, HEAD, name)
     heads = load(store)
     assert serving(heads) == {"flatten": 1}
     assert failures(heads) == {"gap": {1: "run: compile gap 1 openvino"}}
 
 
 def test_a_rebuild_that_leaves_nothing_is_a_failure(store):
-    harm_compiled(store, GAP)
+    harm_compiled(store, HEAD)
     heads = load(store, rebuild=lambda *_: None)
     assert serving(heads) == {"flatten": 1}
     assert failures(heads)["gap"][1].startswith("its compiled files for openvino are damaged")
@@ -389,7 +362,7 @@ def test_a_rebuild_that_cannot_even_start_is_a_failure(store):
     def no_processes(*_):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    harm_compiled(store, GAP)
+    harm_compiled(store, HEAD)
     heads = load(store, rebuild=no_processes)
     assert serving(heads) == {"flatten": 1}
     assert "Resource temporarily unavailable" in failures(heads)["gap"][1]
@@ -401,12 +374,6 @@ def test_a_colour_is_answered_by_what_was_loaded(store):
     for index, colour in enumerate(COLOURS.values()):
         answer = gap.network(gap.backbone.network(np.full((1, 8, 8, 3), colour, np.uint8)))
         assert int(answer.argmax()) == index
-
-
-def load_real(store, rebuild=no_tensorflow):
-    heads = Heads(store, lambda: open_engine("openvino", 2), 2, rebuild)
-    heads.load()
-    return heads
 
 
 def test_real_heads_share_pass_their_golden_check_and_serve(small_store):

@@ -1,15 +1,15 @@
+import os
 import subprocess
 import sys
 
 import pytest
+from children import python
+from process import MODULES
 
 # many small blocks, all freed but the last, which keeps the heap from shrinking by itself
 FREED = """
-from pathlib import Path
+from process import resident_mb
 from service.serving.host import give_back
-
-def resident_mb():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 blocks = [bytearray(4000) for _ in range(20_000)]
 del blocks[:-1]
@@ -21,5 +21,7 @@ print(before - resident_mb())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is glibc that keeps freed memory")
 def test_freed_memory_goes_back_to_the_system():
-    told = subprocess.run([sys.executable, "-c", FREED], capture_output=True, timeout=60, check=True)
+    told = subprocess.run(
+        python(FREED), env=os.environ | MODULES, capture_output=True, timeout=60, check=True
+    )
     assert float(told.stdout) > 60

@@ -5,16 +5,15 @@ import sys
 import pytest
 from children import python
 from fakes import publish
+from stored import empty
 
 from service.errors import RebuildInterrupted, VersionError
 from service.serving.rebuild import compile_in_child
-from service.store.layout import Store
 
 
 @pytest.fixture
 def store(tmp_path):
-    (tmp_path / "store").mkdir()
-    return Store(tmp_path / "store", tmp_path / "cache")
+    return empty(tmp_path)
 
 
 def test_without_tensorflow_the_reason_names_the_command(store, monkeypatch):

@@ -1,12 +1,13 @@
 """A store that changes while its heads serve."""
 
 import errno
-import os
 import shutil
 import threading
 
 import pytest
-from fakes import PATIENCE_S, FakeEngine, publish, publish_network
+from fakes import FakeEngine, publish, publish_network, structure
+from stored import HEAD, empty, filled, heads_of, io_error, load, publish_compiled_files, serving
+from waiting import PATIENCE_S
 
 from service.errors import (
     GoldenCheckFailed,
@@ -17,41 +18,15 @@ from service.errors import (
     VersionError,
 )
 from service.serving.engine_lock import EngineLock
-from service.serving.heads import Heads
-from service.store.card import Structure
 from service.store.layout import CARD, MANIFEST, MODEL, Store
 
-BACKBONE, GAP, OTHER = "b" * 64, "e" * 64, "0" * 64
-
-
-def no_tensorflow(_store, head, version, _engine):
-    raise VersionError(f"run: compile {head} {version}")
-
-
-def structure(digest=GAP):
-    return Structure(digest=digest, pooling="gap", parameters=12, weight_bytes=48)
+OTHER = "0" * 64
 
 
 @pytest.fixture
 def store(tmp_path):
     """`gap` 1 and `flatten` 1, with fake compiled files."""
-    (tmp_path / "store").mkdir()
-    made = Store(tmp_path / "store", tmp_path / "cache")
-    for digest in (BACKBONE, GAP):
-        publish_network(made, digest)
-    for name in ("gap", "flatten"):
-        publish(made, name, structure=structure())
-    return made
-
-
-def load(store, engine=None, **wishes):
-    heads = Heads(store, lambda: engine or FakeEngine(), 4, no_tensorflow, **wishes)
-    heads.load()
-    return heads
-
-
-def serving(heads):
-    return {name: one.card.version for name, one in heads.serving().items()}
+    return filled(tmp_path, "gap", "flatten")
 
 
 def loaded(heads, name="gap"):
@@ -61,7 +36,7 @@ def loaded(heads, name="gap"):
 def publish_bad(store):
     """A version whose golden check fails."""
     golden = store.card("gap", 1).golden.model_copy(update={"probabilities": (0.0, 1.0, 0.0)})
-    return publish(store, structure=structure(), golden=golden)
+    return publish(store, golden=golden)
 
 
 def test_a_store_that_has_not_changed_opens_nothing(store):
@@ -76,7 +51,7 @@ def test_a_store_that_has_not_changed_opens_nothing(store):
 def test_a_new_version_is_checked_and_warmed_between_the_batches_that_serve(store):
     engine_lock = EngineLock()
     heads = load(store, engine_lock=engine_lock)
-    publish(store, structure=structure())
+    publish(store)
     loading = threading.Thread(target=heads.refresh)
     with engine_lock:  # a batch is being computed
         loading.start()
@@ -89,13 +64,13 @@ def test_a_new_version_is_checked_and_warmed_between_the_batches_that_serve(stor
 def test_a_new_version_serves_and_the_one_before_stays_for_who_asks(store):
     heads = load(store, kept_versions=2)
     first = heads.get("gap")
-    publish(store, structure=structure())
+    publish(store)
     assert serving(heads) == {"flatten": 1, "gap": 1}, "nobody has looked yet"
     assert heads.refresh() is True
     assert serving(heads) == {"flatten": 1, "gap": 2}
     assert heads.get("gap", 1) is first
     assert heads.get("gap", 2) is heads.get("gap")
-    publish(store, structure=structure())
+    publish(store)
     assert heads.refresh() is True
     assert loaded(heads) == [2, 3]
     with pytest.raises(UnknownVersion, match=r"Version 1 of head 'gap' is not loaded; loaded: 2, 3\."):
@@ -104,7 +79,7 @@ def test_a_new_version_serves_and_the_one_before_stays_for_who_asks(store):
 
 def test_heads_come_and_go(store):
     heads = load(store)
-    publish(store, "new", structure=structure())
+    publish(store, "new")
     shutil.rmtree(store.root / "flatten")
     assert heads.refresh() is True
     assert serving(heads) == {"gap": 1, "new": 1}
@@ -113,13 +88,11 @@ def test_heads_come_and_go(store):
 
 
 def test_a_store_that_was_empty_serves_what_comes(tmp_path):
-    (tmp_path / "store").mkdir()
-    empty = Store(tmp_path / "store", tmp_path / "cache")
-    heads = load(empty)
+    store = empty(tmp_path)
+    heads = load(store)
     assert heads.refresh() is False
-    for digest in (BACKBONE, GAP):
-        publish_network(empty, digest)
-    publish(empty, structure=structure())
+    publish_compiled_files(store)
+    publish(store)
     assert heads.refresh() is True
     assert serving(heads) == {"gap": 1}
 
@@ -136,7 +109,7 @@ def test_a_bad_version_never_replaces_a_good_one(store):
 
 def test_a_version_that_is_mended_on_disk_is_tried_again(store):
     heads = load(store)
-    publish(store, structure=structure(OTHER))
+    publish(store, structure=structure(digest=OTHER))
     heads.refresh()
     assert "run: compile gap 2" in heads.statuses["gap"].failures[2]
     publish_network(store, OTHER)
@@ -155,7 +128,7 @@ def test_a_version_that_is_damaged_on_disk_later_goes_on_serving(store):
 
 
 def test_deleting_the_newest_version_falls_back(store):
-    publish(store, structure=structure())
+    publish(store)
     heads = load(store)
     assert (serving(heads)["gap"], loaded(heads)) == (2, [2])
     shutil.rmtree(store.folder("gap", 2))
@@ -174,11 +147,11 @@ def test_a_store_that_is_gone_changes_nothing(store):
 
 def test_a_pinned_version_serves_whatever_is_newer(store):
     for _ in range(3):
-        publish(store, structure=structure())
+        publish(store)
     heads = load(store, pinned={"gap": 2}, kept_versions=1)
     assert serving(heads) == {"flatten": 1, "gap": 2}
     assert loaded(heads) == [2, 4], "the newest is there too, to be asked for"
-    publish(store, structure=structure())
+    publish(store)
     heads.refresh()
     assert (serving(heads)["gap"], loaded(heads)) == (2, [2, 5])
 
@@ -199,8 +172,7 @@ def test_what_no_version_uses_any_more_is_forgotten(store):
     other = "b" + "c" * 63
     publish_network(store, other)
     backbone = store.card("gap", 1).backbone.model_copy(update={"digest": other})
-    engine_key = structure()
-    publish(store, structure=engine_key, backbone=backbone)
+    publish(store, backbone=backbone)
     heads.refresh()
     gc.collect()
     assert forgotten() is None
@@ -225,7 +197,7 @@ def test_while_a_new_version_loads_the_old_one_serves(store):
     heads = load(store, engine)
     engine.let.clear()
     engine.asked.clear()
-    publish(store, structure=structure())
+    publish(store)
     refreshing = threading.Thread(target=heads.refresh)
     refreshing.start()
     assert engine.asked.wait(PATIENCE_S)
@@ -233,10 +205,6 @@ def test_while_a_new_version_loads_the_old_one_serves(store):
     engine.let.set()
     refreshing.join(PATIENCE_S)
     assert serving(heads)["gap"] == 2
-
-
-def io_error():
-    return OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def caused(error, by):
@@ -247,7 +215,7 @@ def caused(error, by):
 class Failing(FakeEngine):
     """Raises `error`, if it is set, instead of opening the head of that digest."""
 
-    def __init__(self, digest=GAP):
+    def __init__(self, digest=HEAD):
         super().__init__()
         self.error, self.tries, self._digest = None, 0, digest
 
@@ -265,27 +233,32 @@ def unreadable():
     return set()
 
 
+def on_disk(store, cannot_read):
+    """The store on a disk that fails where `cannot_read(path)`."""
+
+    class Disk(type(store.root)):
+        def open(self, *args, **kwargs):
+            if cannot_read(self):
+                raise io_error()
+            return super().open(*args, **kwargs)
+
+        def iterdir(self):
+            if cannot_read(self):
+                raise io_error()
+            return super().iterdir()
+
+    return Store(Disk(store.root), store.cache)
+
+
 @pytest.fixture
 def disk(store, unreadable):
     """The store on a disk that fails."""
-
-    class Disk(Store):
-        def _own(self, path):
-            if path.name in unreadable:
-                raise io_error()
-            return super()._own(path)
-
-        def heads(self):
-            if self.root.name in unreadable:
-                raise io_error()
-            return super().heads()
-
-    return Disk(store.root, store.cache)
+    return on_disk(store, lambda path: path.name in unreadable)
 
 
 def test_a_first_load_that_an_io_error_has_ended_is_made_up_for(disk, unreadable):
     unreadable.add("store")
-    heads = Heads(disk, FakeEngine, 4, no_tensorflow)
+    heads = heads_of(disk)
     with pytest.raises(OSError, match="Input/output"):
         heads.load()
     with pytest.raises(OSError, match="Input/output"):
@@ -307,7 +280,7 @@ def test_an_engine_that_did_not_open_is_opened_later(store):
             raise errors.pop(0)
         return FakeEngine()
 
-    heads = Heads(store, open_engine, 4, no_tensorflow)
+    heads = heads_of(store, open_engine)
     for reason in ("libopenvino", "Input/output"):
         with pytest.raises((ImportError, OSError)):
             heads.refresh()
@@ -326,7 +299,7 @@ def test_what_was_opened_before_a_first_load_failed_is_not_opened_again(store):
                 raise errors.pop()
             return super().versions(head)
 
-    heads = Heads(Once(store.root, store.cache), lambda: engine, 4, no_tensorflow)
+    heads = heads_of(Once(store.root, store.cache), lambda: engine)
     with pytest.raises(OSError, match="Input/output"):
         heads.load()
     assert heads.refresh() is True
@@ -412,7 +385,7 @@ def test_a_new_version_that_fails_for_lack_of_memory_harms_none_that_serves(stor
     engine.error = MemoryError()
     heads = load(store, engine)
     good = heads.get("gap")
-    publish(store, structure=structure(OTHER))
+    publish(store, structure=structure(digest=OTHER))
     for _ in range(3):
         heads.refresh()
         assert heads.get("gap") is good
@@ -424,7 +397,7 @@ def test_a_new_version_that_fails_for_lack_of_memory_harms_none_that_serves(stor
 @pytest.mark.parametrize("name", [CARD, MANIFEST, "network.bin"])
 def test_files_that_cannot_be_read_now_are_read_later_and_not_compiled_meanwhile(disk, unreadable, name):
     asked = []
-    heads = Heads(disk, FakeEngine, 4, lambda *version: asked.append(version))
+    heads = heads_of(disk, rebuild=lambda *version: asked.append(version))
     unreadable.add(name)
     heads.load()
     assert "Input/output error" in heads.missing(())[0]
@@ -436,29 +409,22 @@ def test_files_that_cannot_be_read_now_are_read_later_and_not_compiled_meanwhile
 
 
 def test_the_good_copy_of_compiled_files_serves_where_the_other_cannot_be_read(store):
-    publish_network(Store(store.cache, store.cache), GAP)
-
-    class HalfBad(Store):
-        def _own(self, path):
-            if GAP in path.parts and path.is_relative_to(self.root):
-                raise io_error()
-            return super()._own(path)
-
-    assert serving(load(HalfBad(store.root, store.cache))) == {"flatten": 1, "gap": 1}
+    publish_network(Store(store.cache, store.cache), HEAD)
+    half_bad = on_disk(store, lambda path: HEAD in path.parts)
+    assert serving(load(half_bad)) == {"flatten": 1, "gap": 1}
 
 
 def test_a_rebuild_that_was_cut_short_is_begun_again_and_announced_once(store, caplog):
-    (store.compiled(GAP, "openvino") / "network.bin").write_bytes(b"harmed")
+    (store.compiled(HEAD, "openvino") / "network.bin").write_bytes(b"harmed")
     is_killed = [True, True, False]
 
     def rebuild(store_, *_):
         if is_killed.pop(0):
             raise RebuildInterrupted("signal 9 ended the compilation.")
-        publish_network(store_, GAP)
+        publish_network(store_, HEAD)
 
     shutil.rmtree(store.root / "flatten")
-    heads = Heads(store, FakeEngine, 4, rebuild)
-    heads.load()
+    heads = load(store, rebuild=rebuild)
     heads.refresh()
     assert "signal 9" in heads.missing(())[0]
     heads.refresh()
@@ -469,18 +435,17 @@ def test_a_rebuild_that_was_cut_short_is_begun_again_and_announced_once(store, c
 @pytest.mark.parametrize("name", [MODEL, "network.bin"])
 def test_mending_any_file_of_a_version_that_is_out_is_noticed(store, name):
     """The model is what compiled files are derived from; network.bin may be copied anew by hand."""
-    compiled = store.compiled(GAP, "openvino") / "network.bin"
+    compiled = store.compiled(HEAD, "openvino") / "network.bin"
     good = compiled.read_bytes()
     compiled.write_bytes(b"harmed")
 
     def rebuild(store_, head, version, _):
         store_.read_card(head, version)
-        publish_network(store_, GAP)
+        publish_network(store_, HEAD)
 
     for head in ("gap", "flatten"):
         (store.folder(head, 1) / MODEL).write_bytes(b"harmed too")
-    heads = Heads(store, FakeEngine, 4, rebuild)
-    heads.load()
+    heads = load(store, rebuild=rebuild)
     assert serving(heads) == {}
     file, content = (compiled, good) if name != MODEL else (store.folder("gap", 1) / MODEL, b"a model")
     file.write_bytes(content)
@@ -489,14 +454,13 @@ def test_mending_any_file_of_a_version_that_is_out_is_noticed(store, name):
 
 
 def test_what_is_mended_while_it_is_tried_is_tried_again(store):
-    (store.compiled(GAP, "openvino") / "network.bin").write_bytes(b"harmed")
+    (store.compiled(HEAD, "openvino") / "network.bin").write_bytes(b"harmed")
 
     def mended_too_late(store_, *_):
-        publish_network(store_, GAP)
+        publish_network(store_, HEAD)
         raise VersionError("too late.")
 
-    heads = Heads(store, FakeEngine, 4, mended_too_late)
-    heads.load()
+    heads = load(store, rebuild=mended_too_late)
     assert "too late" in heads.missing(("flatten",))[0]
     heads.refresh()
     assert serving(heads) == {"flatten": 1, "gap": 1}
@@ -506,7 +470,7 @@ def test_once_told_to_stop_no_other_version_is_opened(store):
     stopping, engine = threading.Event(), FakeEngine()
     heads = load(store, engine, stopping=stopping)
     opened = list(engine.opened)
-    publish(store, structure=structure())
+    publish(store)
     stopping.set()
     with pytest.raises(NotReady, match="stopping"):
         heads.refresh()
@@ -516,13 +480,13 @@ def test_once_told_to_stop_no_other_version_is_opened(store):
 
 def test_what_being_stopped_interrupts_is_no_failure_of_the_version(store, caplog):
     stopping = threading.Event()
-    (store.compiled(GAP, "openvino") / "network.bin").write_bytes(b"harmed")
+    (store.compiled(HEAD, "openvino") / "network.bin").write_bytes(b"harmed")
 
     def interrupted(*_):
         stopping.set()
         raise RebuildInterrupted("signal 9 ended the compilation.")
 
-    heads = Heads(store, FakeEngine, 4, interrupted, stopping=stopping)
+    heads = heads_of(store, rebuild=interrupted, stopping=stopping)
     with pytest.raises(RebuildInterrupted):
         heads.load()
     assert "stays out" not in caplog.text

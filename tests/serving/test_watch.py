@@ -5,28 +5,21 @@ import threading
 import time
 
 import pytest
-from fakes import FakeEngine, fake_heads, head, publish, publish_network
+from fakes import FakeEngine, fake_heads, head, publish
+from stored import empty, filled, heads_of, io_error, publish_compiled_files
 from waiting import wait_until
 
-from service.serving.heads import Heads
 from service.serving.watch import STOP_S, Watch
 from service.store.layout import Store
-
-BACKBONE, GAP = "b" * 64, "e" * 64
 
 
 @pytest.fixture
 def store(tmp_path):
-    (tmp_path / "store").mkdir()
-    made = Store(tmp_path / "store", tmp_path / "cache")
-    for digest in (BACKBONE, GAP):
-        publish_network(made, digest)
-    publish(made)
-    return made
+    return filled(tmp_path, "gap")
 
 
 @pytest.fixture
-def watch():
+def watch(caplog):
     """`watch(heads, poll_s)` begins to; it returns what `on_ready` was given. It ends with the test."""
     stopping, begun = threading.Event(), []
 
@@ -40,27 +33,23 @@ def watch():
     stopping.set()
     for one in begun:
         one.join()
-        assert not one._thread.is_alive()
+    assert "it is left at that" not in caplog.text
 
 
-def heads_of(store, errors=()):
-    errors = list(errors)
+def failing_first(store, errors):
+    """The heads of a store whose engine opens once these errors have been raised."""
 
     def open_engine():
         if errors:
             raise errors.pop(0)
         return FakeEngine()
 
-    return Heads(store, open_engine, 2, lambda *_: None)
-
-
-def io_error():
-    return OSError(errno.EIO, "Input/output error")
+    return heads_of(store, open_engine)
 
 
 @pytest.mark.parametrize("poll_s", [0, 0.01, 3600], ids=["never", "often", "rarely"])
 def test_a_first_load_that_failed_is_tried_until_it_succeeds(store, watch, poll_s, caplog):
-    heads = heads_of(store, [io_error() for _ in range(5)])
+    heads = failing_first(store, [io_error() for _ in range(5)])
     ready = watch(heads, poll_s)
     wait_until(lambda: ready)
     assert ready == [["gap"]]
@@ -73,7 +62,7 @@ def test_a_first_load_that_failed_is_tried_until_it_succeeds(store, watch, poll_
 
 
 def test_with_a_poll_of_0_a_store_that_was_loaded_is_not_looked_at_again(store, watch):
-    heads = heads_of(store, [io_error()])
+    heads = failing_first(store, [io_error()])
     ready = watch(heads, 0)
     wait_until(lambda: ready)
     publish(store)
@@ -83,21 +72,19 @@ def test_with_a_poll_of_0_a_store_that_was_loaded_is_not_looked_at_again(store, 
 
 def test_with_a_poll_of_0_a_version_that_memory_was_short_for_is_tried_again(store, watch):
     engine = FakeEngine(ne=MemoryError())
-    heads = Heads(store, lambda: engine, 2, lambda *_: None)
+    heads = heads_of(store, lambda: engine)
     ready = watch(heads, 0)
     wait_until(lambda: engine.opened.count("e") > 3)
     assert not ready
-    engine._networks.clear()
+    engine.networks.clear()
     wait_until(lambda: ready == [["gap"]])
 
 
 def test_heads_that_come_later_are_announced_when_they_serve(tmp_path, watch, caplog):
-    store = Store(tmp_path / "later", tmp_path / "cache")
-    store.root.mkdir()
+    store = empty(tmp_path)
     ready = watch(heads_of(store), 0.01)
     wait_until(lambda: "not ready: The store is empty" in caplog.text)
-    for digest in (BACKBONE, GAP):
-        publish_network(store, digest)
+    publish_compiled_files(store)
     publish(store)
     wait_until(lambda: ready == [["gap"]])
 

@@ -5,28 +5,22 @@ import shutil
 
 import httpx
 import pytest
-from fakes import FakeEngine, publish, publish_network
 from live import running
+from stored import BACKBONE, HEAD, filled, load
 from waiting import wait_until
 
 from service.app import create_app
 from service.errors import VersionError
-from service.serving.heads import Heads
 from service.settings import Settings
 from service.store.layout import CARD, MANIFEST, MAX_TEXT_BYTES, MODEL, Store
 
-BACKBONE, HEAD = "b" * 64, "e" * 64
 WORDS = "what only the machine may know"
 
 
 @pytest.fixture
 def store(tmp_path):
     """`gap` 1 on fake compiled files, and beside the store a copy of all, and a secret."""
-    made = Store(tmp_path / "store", tmp_path / "cache")
-    made.root.mkdir()
-    for digest in (BACKBONE, HEAD):
-        publish_network(made, digest)
-    publish(made, "gap")
+    made = filled(tmp_path, "gap")
     shutil.copytree(made.root, tmp_path / "elsewhere")
     (tmp_path / "secret").write_text(WORDS)
     return made
@@ -36,16 +30,6 @@ def replaced(path, target):
     """A link to a target beside the store takes the place of a file or folder."""
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     path.symlink_to(target)
-
-
-def no_compiler(_store, head, version, engine):
-    raise VersionError(f"run: compile {head} {version} {engine}")
-
-
-def load(store):
-    heads = Heads(store, FakeEngine, 2, no_compiler)
-    heads.load()
-    return heads
 
 
 OUTSIDE = {

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from fakes import publish, publish_network
+from process import MODULES
+from stored import empty
 
 from service.errors import VersionError
 from service.store.layout import CARD, COMPILED, MANIFEST, MODEL, NotCompiled, Store, default_cache
@@ -17,9 +19,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def store(tmp_path):
-    root = tmp_path / "store"
-    root.mkdir()
-    return Store(root, tmp_path / "cache")
+    return empty(tmp_path)
 
 
 def change(path, old, new):
@@ -187,7 +187,7 @@ def as_ordinary_user(code):
     rights = f"import os\nif os.getuid() == 0: os.setgid({NOBODY}); os.setuid({NOBODY})\n"
     child = subprocess.run(
         [sys.executable, "-c", f"import fakes\nfrom service.store.layout import *\n{rights}{code}"],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=os.environ | MODULES,
         capture_output=True,
         text=True,
         check=False,

@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fakes import card, publish, publish_network
+from process import MODULES
+from stored import empty
 from waiting import PATIENCE_S, wait_until
 
-from service.store.layout import CARD, COMPILED, MODEL, Store
+from service.store.layout import CARD, COMPILED, MODEL
 from service.store.publish import publish_version, staged
 
 DIGEST = "d" * 64
@@ -18,9 +20,7 @@ DIGEST = "d" * 64
 
 @pytest.fixture
 def store(tmp_path):
-    root = tmp_path / "store"
-    root.mkdir()
-    return Store(root, tmp_path / "cache")
+    return empty(tmp_path)
 
 
 def child(store, code, **environment):
@@ -31,7 +31,7 @@ def child(store, code, **environment):
     )
     return subprocess.Popen(
         [sys.executable, "-c", start + code],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | environment,
+        env=os.environ | MODULES | environment,
         stdin=subprocess.PIPE,  # nothing comes from it, where the tests' own may be at its end
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,13 +1,11 @@
 """A store of heads without model code, and what measures it."""
 
 import pytest
+from stored import empty
 
 from service.benchmark.bench import Bench
-from service.store.layout import Store
 
 
 @pytest.fixture
 def bench(tmp_path) -> Bench:
-    root = tmp_path / "store"
-    root.mkdir()
-    return Bench(Store(root, tmp_path / "cache"), threads=2)
+    return Bench(empty(tmp_path), threads=2)

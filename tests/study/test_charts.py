@@ -1,6 +1,7 @@
 """What is drawn, against the same figures by hand."""
 
-from experiments import experiment, measured, structure, trained
+from experiments import experiment, measured, trained
+from fakes import structure
 
 from service.study.charts import Point, of
 from service.study.road import roads

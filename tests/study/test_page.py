@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiments import TRUTH, experiment, measured, report, structure, training
-from fakes import publish
+from experiments import TRUTH, experiment, measured, report, training
+from fakes import publish, structure
 from sklearn.metrics import confusion_matrix
 
 import service

@@ -2,7 +2,8 @@ import itertools
 
 import numpy as np
 import pytest
-from experiments import experiment, measured, structure, trained
+from experiments import experiment, measured, trained
+from fakes import structure
 
 from service.study.pareto import pareto
 

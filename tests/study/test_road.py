@@ -1,5 +1,6 @@
 import pytest
-from experiments import experiment, structure, trained
+from experiments import experiment, trained
+from fakes import structure
 
 from service.study.road import roads
 from service.study.rows import Candidate

@@ -1,6 +1,6 @@
 import numpy as np
-from experiments import experiment, measured, report, structure, training
-from fakes import publish, source
+from experiments import experiment, measured, report, training
+from fakes import publish, source, structure
 
 from service.store.card import Backbone
 from service.store.publish import publish_report

@@ -3,17 +3,11 @@ import io
 import numpy as np
 import pytest
 from fakes import LinearHead, MeanBackbone, backbone, fake_heads, head, picture
+from image_files import encoded
 from PIL import Image
 
 RED, GREEN, BLUE = picture("red"), picture("green"), picture("blue")
 MIXED = picture((200, 100, 0))
-
-
-@pytest.fixture
-def linear(connect):
-    """`gap`, which can be explained, and `other`, which cannot."""
-    shared = backbone()
-    return connect(fake_heads(head("gap", LinearHead(), on=shared), head("other", on=shared)))
 
 
 def result(response):
@@ -72,7 +66,7 @@ def test_every_image_has_a_map_of_its_own_likeliest_class(linear):
 
 
 def test_a_head_without_an_exact_map_says_so(linear):
-    answer = problem(linear.post("/explain?head=other", content=MIXED), 422)
+    answer = problem(linear.post("/explain?head=flatten", content=MIXED), 422)
     assert answer["type"] == "urn:resnet-heads:problem:cannot-explain"
     assert "cannot be explained exactly: it is a fake" in answer["detail"]
 
@@ -116,9 +110,7 @@ class Column(MeanBackbone):
 def half_red_half_blue():
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[:, :4], pixels[:, 4:] = (255, 0, 0), (0, 0, 255)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "png")
-    return file.getvalue()
+    return encoded(pixels)
 
 
 def test_a_moved_picture_changes_the_answer_of_a_head_that_looks_at_one_place(connect):
@@ -152,10 +144,10 @@ def test_without_offsets_25_places_are_tried_in_one_pass_of_each_backbone(connec
 
 
 def test_heads_can_be_chosen_one_or_more(linear):
-    for given, expected in ((["gap"], ["gap"]), (["other", "gap", "other"], ["other", "gap"])):
+    for given, expected in ((["gap"], ["gap"]), (["flatten", "gap", "flatten"], ["flatten", "gap"])):
         body = linear.post("/shift", params={"head": given, "offset": "8,8"}, content=RED).json()
         assert [one["head"] for one in body["heads"]] == expected
-    form = {"head": ["other", "gap"], "offset": ["1,1", "2,2"]}
+    form = {"head": ["flatten", "gap"], "offset": ["1,1", "2,2"]}
     body = linear.post("/shift", files={"file": RED}, data=form).json()
     assert (len(body["heads"]), body["offsets"]) == (2, [[1, 1], [2, 2]])
 

@@ -1,6 +1,8 @@
 import threading
 
 from fakes import LABELS, backbone, fake_heads, head, picture
+from stored import empty, heads_of
+from waiting import wait_until
 
 
 def test_every_head_is_listed_with_what_serves(client):
@@ -53,8 +55,7 @@ def test_while_heads_load_only_liveness_answers(connect):
         assert response.status_code == 503
         assert "loading" in response.json()["detail"]
     hold.set()
-    while client.get("/readyz").status_code != 200:
-        pass
+    wait_until(lambda: client.get("/readyz").status_code == 200)
     assert client.post("/predict", content=picture()).status_code == 200
 
 
@@ -75,14 +76,7 @@ def test_readiness_needs_every_required_head(connect):
 
 
 def test_an_empty_store_is_not_ready_and_says_what_to_run(connect, tmp_path):
-    from service.serving.heads import Heads
-    from service.store.layout import Store
-
-    class Engine:
-        name = "openvino"
-
-    empty = Heads(Store(tmp_path, tmp_path), Engine, 8, lambda *_: None)
-    client = connect(empty)
+    client = connect(heads_of(empty(tmp_path)))
     assert "resnet-heads init" in client.get("/readyz").json()["detail"]
     assert client.post("/compare", content=picture()).status_code == 503
     assert client.get("/heads").json() == {"heads": []}
