@@ -39,7 +39,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     importing = command("import", "publish a saved Keras 3 model as a head")
     importing.add_argument("file", type=_path, metavar="FILE.keras")
     importing.add_argument("--head", required=True, help="name of the head")
-    importing.add_argument("--labels", required=True, type=_path, help="text file, a label a line")
+    importing.add_argument("--labels", required=True, type=_path, help="a label a line, or JSON")
     importing.add_argument("--size", type=int, help="input side, for a model that takes any")
     importing.add_argument(
         "--preprocessing", choices=tuple(PREPROCESSING), help="what training did to pixels from 0 to 255"

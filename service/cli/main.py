@@ -1,4 +1,7 @@
-"""The command line, one function per command. An error prints one line and exits with 2."""
+"""The command line, one function per command. An error prints one line and exits with 2.
+
+A command imports what it needs itself, so that it starts soon.
+"""
 
 import argparse
 import os
@@ -6,16 +9,12 @@ import sys
 
 from pydantic import ValidationError
 
-from service.app import open_bench, open_store
-from service.benchmark.children import Children
-from service.benchmark.plan import Plan, cards_in
 from service.cli.arguments import Command, parser
-from service.cli.serve import serve
 from service.console import say, timed
-from service.errors import CommandError, ServiceError, reason_of
-from service.serving.engines import choose_engine
+from service.errors import CommandError, ServiceError, UnknownHead, reason_of
 from service.settings import Settings
 from service.store.card import PREPROCESSING, Card, Preprocessing
+from service.store.layout import Store, default_cache
 
 
 def main() -> None:
@@ -50,13 +49,18 @@ def sentence(exc: Exception) -> str:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    from service.cli.serve import serve
+
     serve(_settings(arguments))
 
 
 def _init(arguments: argparse.Namespace) -> None:
-    store = open_store(_settings(arguments))
+    from service.lab.checks import check_init
+
+    store = _store(arguments)
     if arguments.if_empty and store.heads():
         return
+    check_init(store, arguments.weights)
     from service.lab.init import fill
 
     for card in fill(store, arguments.weights):
@@ -68,7 +72,7 @@ def _import(arguments: argparse.Namespace) -> None:
 
     arguments.preprocessing = _preprocessing(arguments)
     wishes = {name: getattr(arguments, name) for name in ImportOptions.__dataclass_fields__}
-    _tell(import_model(open_store(_settings(arguments)), arguments.file, ImportOptions(**wishes)))
+    _tell(import_model(_store(arguments), arguments.file, ImportOptions(**wishes)))
 
 
 def _preprocessing(arguments: argparse.Namespace) -> Preprocessing | None:
@@ -83,29 +87,36 @@ def _preprocessing(arguments: argparse.Namespace) -> Preprocessing | None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from service.lab.checks import check_train
     from service.lab.training.head_spec import parse_head
+
+    store = _store(arguments)
+    arguments.heads = tuple(map(parse_head, arguments.heads))
+    is_tuned = arguments.fine_tune is not None
+    check_train(store, arguments.folder, arguments.heads, arguments.weights, is_tuned=is_tuned)
     from service.lab.training.train import TrainOptions, train
 
-    arguments.heads = tuple(map(parse_head, arguments.heads))
     given = {name: getattr(arguments, name) for name in TrainOptions.__dataclass_fields__}
     wishes = TrainOptions(**{name: value for name, value in given.items() if value is not None})
-    for card in train(open_store(_settings(arguments)), arguments.folder, wishes):
+    for card in train(store, arguments.folder, wishes):
         _tell(card)
 
 
 def _compile(arguments: argparse.Namespace) -> None:
-    store = open_store(_settings(arguments))
-    versions = store.versions(arguments.head)
-    if not versions:
-        raise CommandError(f"There is no head {arguments.head!r} in {store.root}.")
     from service.lab.models.recompile import recompile
 
-    recompile(store, arguments.head, arguments.version or versions[0], arguments.engine)
+    store = _store(arguments)
+    versions = _versions(store, arguments.head, arguments.version)
+    recompile(store, arguments.head, versions[0], arguments.engine)
 
 
 def _quantize(arguments: argparse.Namespace) -> None:
-    store = open_store(_settings(arguments))
+    from service.benchmark.plan import cards_in
+    from service.lab.checks import check_quantize
+
+    store = _store(arguments)
     cards = cards_in(store, list(dict.fromkeys(arguments.heads)))
+    check_quantize(store, cards, arguments.images, arguments.max_drop)
     from service.lab.precision.quantize import quantize
 
     for card in quantize(store, cards, arguments.images, arguments.max_drop):
@@ -113,6 +124,11 @@ def _quantize(arguments: argparse.Namespace) -> None:
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
+    from service.app import open_bench
+    from service.benchmark.children import Children
+    from service.benchmark.plan import Plan, cards_in
+    from service.serving.engines import choose_engine
+
     settings = _settings(arguments)
     bench = open_bench(settings)
     if arguments.if_missing and bench.has_report():
@@ -143,6 +159,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _study(arguments: argparse.Namespace) -> None:
+    from service.app import open_bench
     from service.study.page import check, write_page
     from service.study.study import study_of
     from service.study.table import show_study
@@ -154,6 +171,23 @@ def _study(arguments: argparse.Namespace) -> None:
     if arguments.html:
         write_page(study, arguments.html)
         say(f"Written: {arguments.html}")
+
+
+def _versions(store: Store, head: str, version: int | None) -> list[int]:
+    """The versions of a head, newest first, or only the named one.
+
+    Raises UnknownHead or CommandError.
+    """
+    known = store.heads()
+    if head not in known:
+        raise UnknownHead(head, known)
+    versions = store.versions(head)
+    if version is None:
+        return versions
+    if version not in versions:
+        have = ", ".join(map(str, versions))
+        raise CommandError(f"Head {head} has no version {version}; versions in the store: {have}.")
+    return [version]
 
 
 def _tell(card: Card) -> None:
@@ -176,6 +210,11 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     """The settings from the environment, overridden by the flags that were given."""
     given = {name: getattr(arguments, name, None) for name in Settings.model_fields}
     return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _store(arguments: argparse.Namespace) -> Store:
+    settings = _settings(arguments)
+    return Store(settings.store_dir, settings.cache_dir or default_cache())
 
 
 COMMANDS: dict[str, Command] = {

@@ -1,3 +1,5 @@
-"""Creates the versions in the store. Only this package and the keras engine import TensorFlow."""
+"""Creates the versions in the store. Only this package and the keras engine import TensorFlow.
 
-import service.serving.engines.quiet_tensorflow  # noqa: F401 (before any module here imports Keras)
+TensorFlow takes seconds to import, so what can be told without it is told before. `quiet_tensorflow` is
+the first import of a module, or of a function, through which a command comes to Keras.
+"""

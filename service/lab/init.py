@@ -1,5 +1,9 @@
 """`resnet-heads init`: fills an empty store with a `gap` and a `flatten` head."""
 
+import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
+
+# isort: split
+
 import tempfile
 from pathlib import Path
 
@@ -8,11 +12,11 @@ import keras
 from service.console import say
 from service.errors import CommandError
 from service.lab.backbones import demo, imagenet
+from service.lab.checks import check_init
 from service.lab.models.opening import open_source
 from service.lab.models.publishing import Description, publish
 from service.store.card import PREPROCESSING, Card
 from service.store.layout import MODEL, Store
-from service.store.publish import check_writable
 
 ONLY_COST = "the same function as gap with untied weights: it answers alike and differs in cost only"
 
@@ -22,8 +26,7 @@ def fill(store: Store, weights: str | None) -> list[Card]:
 
     None means ImageNet, or the demo if the download fails. Raises CommandError.
     """
-    if store.heads():
-        raise CommandError(f"The store {store.root} is not empty; init fills only an empty one.")
+    check_init(store, weights)
     if weights == "demo":
         return _demo(store)
     if weights not in (None, "imagenet"):
@@ -59,7 +62,6 @@ def _imagenet(store: Store, gap: keras.Model) -> list[Card]:
 
 
 def _demo(store: Store) -> list[Card]:
-    check_writable(store.root)
     cards = []
     for head in demo.demo_heads():
         description = Description(

@@ -22,9 +22,16 @@ def staged(parent: Path) -> Iterator[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises OSError if `folder` cannot be written, before the work whose result would be lost."""
+    """Raises OSError if `folder` cannot be written, before the work whose result would be lost.
+
+    A folder that is not there yet is made, and removed again.
+    """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
     with staged(folder):
         pass
+    with contextlib.suppress(OSError):  # Another process may be writing there by now.
+        for one in missing:
+            one.rmdir()
 
 
 def publish_version(store: Store, folder: Path, card: Card) -> Card:

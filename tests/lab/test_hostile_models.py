@@ -15,8 +15,9 @@ from keras_models import LABELS, classifier, save
 from process import run
 
 from service.errors import CommandError
+from service.lab.labels import MAX_LABEL_BYTES
 from service.lab.models.archive import MEMBERS, check_archive
-from service.lab.models.importing import MAX_LABEL_BYTES, ImportOptions, import_model
+from service.lab.models.importing import ImportOptions, import_model
 from service.store.layout import Store
 
 CONFIG, METADATA, WEIGHTS = MEMBERS

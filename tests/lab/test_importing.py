@@ -18,6 +18,7 @@ from service.store.card import PREPROCESSING
 from service.store.layout import MODEL, Store, sha256_of
 
 L = keras.layers
+CASES = Path(__file__).parents[1] / "cases" / "labels"
 SHAPE = (SIDE, SIDE, 3)
 TWO = ("no", "yes")
 
@@ -321,7 +322,9 @@ def test_a_file_whose_weights_are_of_another_model_is_refused(refused, good, tmp
     "head", ["", "Gap", "my head", "../gap", ".hidden", "-gap", "g/p", "gäp", "gap\n", "g" * 64]
 )
 def test_a_bad_name_is_refused(refused, good, head):
-    assert "not a head's name" in refused(good, head=head)
+    told = refused(good, head=head)
+    assert "not a head's name" in told
+    assert "at most 63" in told
 
 
 def test_a_missing_labels_file_is_refused(refused, good, tmp_path):
@@ -332,16 +335,18 @@ def test_a_folder_of_labels_is_refused(refused, good, tmp_path):
     assert "cannot be read: Is a directory" in refused(good, tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n\n", b"alone\n"])
-def test_less_than_two_labels_are_refused(refused, good, tmp_path, content):
-    (tmp_path / "few.txt").write_bytes(content)
-    assert "at least 2 are needed" in refused(good, tmp_path / "few.txt")
+REFUSED_LABELS = {
+    "class_indices-three.json": "has 5 classes, but 3 labels were given",
+    "list-three.json": "has 5 classes, but 3 labels were given",
+    "commas.txt": "one label a line",
+    "printed-list.txt": "one label a line",
+    "duplicates.txt": "'daisy' twice, at line 1 and line 2",
+}
 
 
-@pytest.mark.parametrize("content", ["käse\nwurst".encode("latin-1"), "a\nb".encode("utf-16")])
-def test_labels_that_are_not_utf8_are_refused(refused, good, tmp_path, content):
-    (tmp_path / "other.txt").write_bytes(content)
-    assert "is not UTF-8 text" in refused(good, tmp_path / "other.txt")
+@pytest.mark.parametrize("name", REFUSED_LABELS)
+def test_a_wrong_labels_file_is_refused(refused, good, name):
+    assert REFUSED_LABELS[name] in refused(good, CASES / name)
 
 
 def test_a_picture_as_labels_is_refused(refused, good):
@@ -504,10 +509,23 @@ def test_an_oblong_input_is_taken_as_it_is(store, labels, tmp_path):
     assert card.backbone.feature_shape == (30, 78, 4)
 
 
-def test_labels_may_have_a_byte_order_mark_blank_lines_and_windows_line_ends(store, good, tmp_path):
-    path = tmp_path / "windows.txt"
-    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join((*LABELS, "", "")).encode())
-    assert import_model(store, good, ImportOptions("gap", path)).labels == LABELS
+@pytest.mark.parametrize(
+    "name",
+    [
+        "good.txt",
+        "good-bom-crlf.txt",
+        "class_indices.json",
+        "class_indices-shuffled.json",
+        "index_to_label.json",
+        "list.json",
+        "numbered.txt",
+    ],
+)
+def test_labels_are_taken_as_people_have_them(store, good, name):
+    card = import_model(store, good, ImportOptions("gap", CASES / name))
+    assert card.labels == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+    told = [note for note in card.notes if "numbers 0 to 4" in note]
+    assert len(told) == (name == "numbered.txt")
 
 
 def test_what_training_needed_need_not_be_here(store, labels, tmp_path):

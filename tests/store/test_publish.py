@@ -13,7 +13,7 @@ from stored import empty
 from waiting import PATIENCE_S, wait_until
 
 from service.store.layout import CARD, COMPILED, MODEL
-from service.store.publish import publish_version, staged
+from service.store.publish import check_writable, publish_version, staged
 
 DIGEST = "d" * 64
 
@@ -67,6 +67,12 @@ def test_a_file_in_the_way_of_a_number_is_left_alone(store):
     (store.root / "gap" / "2").write_text("somebody's note")
     assert publish(store).version == 3
     assert (store.root / "gap" / "2").read_text() == "somebody's note"
+
+
+@pytest.mark.parametrize("folder", ["new", "new/er"])
+def test_looking_whether_a_new_store_can_be_written_leaves_nothing(store, folder):
+    check_writable(store.root / folder)
+    assert list(store.root.iterdir()) == []
 
 
 def test_what_is_published_has_ordinary_permissions(store):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.errors import CommandError
 from service.lab.backbones import demo, imagenet
+from service.lab.checks import check_weights
 from service.lab.data.features import Decoded
 from service.lab.data.photographs import Photograph
 from service.lab.models.compile import digest_of, to_openvino
@@ -90,6 +91,7 @@ def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograp
     `random` is an untrained network whose batch statistics are calibrated on the first of `pictures`.
     `spec` says how they are decoded; its preprocessing does not matter here.
     """
+    check_weights(store, weights)
     size = (spec.height, spec.width)
 
     def made(identity: str, build: Callable[[], keras.Model], name: str = weights) -> BackboneSource:
@@ -105,11 +107,6 @@ def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograp
     if weights in store.heads():
         version = store.versions(weights)[0]
         card = store.read_card(weights, version)
-        if card.source.format == "saved_model":
-            raise CommandError(
-                f"--weights {weights}: a SavedModel holds no Keras model to train; name one saved as "
-                ".keras or .h5."
-            )
         sha256 = " ".join(card.source.files.values())
         return made(
             f"model {sha256}",
@@ -117,10 +114,6 @@ def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograp
             f"head {weights} version {version}",
         )
     file = Path(weights)
-    if not file.is_file():
-        raise CommandError(
-            f"--weights {weights}: neither imagenet, random, a head in {store.root}, nor a file."
-        )
     return made(f"model {sha256_of(file)}", lambda: _from_file(file, size), file.name)
 
 

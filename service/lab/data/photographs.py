@@ -54,18 +54,7 @@ def read_photographs(folder: Path, seed: int = 0) -> Photographs:
     A split that is not given gets the same share of each class; which files it gets depends only on
     their content and the seed. Raises CommandError.
     """
-    if not folder.is_dir():
-        raise CommandError(f"There is no folder {folder}.")
-    given = {split: folder / name for name, split in GIVEN.items() if (folder / name).is_dir()}
-    if given and TRAIN not in given:
-        raise CommandError(f"{folder} has {' and '.join(given)}, but no train folder.")
-    roots = given or {TRAIN: folder}
-    labels = tuple(sorted({entry.name for root in roots.values() for entry in _classes(root)}))
-    if len(labels) < 2:  # noqa: PLR2004 (a choice needs two)
-        raise CommandError(
-            f"{folder} holds {len(labels)} folders of pictures; a class each, two at least."
-        )
-    _check_text(labels)
+    roots, labels = class_folders(folder)
     found = {split: list(_photographs(root, labels)) for split, root in roots.items()}
     unique, notes = _without_duplicates(found, labels)
     splits = {split: unique.get(split, []) for split in SPLITS}
@@ -79,6 +68,26 @@ def read_photographs(folder: Path, seed: int = 0) -> Photographs:
         notes.append(f"{len(splits[split])} of the pictures for training are held out for {split}")
     _check(labels, splits)
     return Photographs(labels, {split: tuple(ones) for split, ones in splits.items()}, tuple(notes))
+
+
+def class_folders(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The folder of each given split, and the classes that have a folder there. Opens no file.
+
+    Raises CommandError.
+    """
+    if not folder.is_dir():
+        raise CommandError(f"There is no folder {folder}.")
+    given = {split: folder / name for name, split in GIVEN.items() if (folder / name).is_dir()}
+    if given and TRAIN not in given:
+        raise CommandError(f"{folder} has {' and '.join(given)}, but no train folder.")
+    roots = given or {TRAIN: folder}
+    labels = tuple(sorted({entry.name for root in roots.values() for entry in _classes(root)}))
+    if len(labels) < 2:  # noqa: PLR2004 (a choice needs two)
+        raise CommandError(
+            f"{folder} holds {len(labels)} folders of pictures; a class each, two at least."
+        )
+    _check_text(labels)
+    return roots, labels
 
 
 def _classes(root: Path) -> list[Path]:

@@ -3,17 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from service.errors import CommandError, reason_of
-from service.lab.models.cutting import Cut
-from service.lab.models.opening import open_source
-from service.lab.models.publishing import Description, publish
-from service.store.card import HEAD_NAME, PREPROCESSING, Card, Decode, Exif, Preprocessing, Resize
+from service.errors import CommandError
+from service.lab.checks import check_head_name
+from service.lab.labels import read_labels
+from service.store.card import PREPROCESSING, Card, Decode, Exif, Preprocessing, Resize
 from service.store.layout import Store
+from service.store.publish import check_writable
+
+if TYPE_CHECKING:
+    from service.lab.models.cutting import Cut
 
 DEFAULT_SIDE = 224
 KERAS_LOADERS = ("image_dataset", "load_img")
-MAX_LABEL_BYTES = 10 * 2**20
 
 
 @dataclass(frozen=True)
@@ -34,25 +37,36 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
 
     Raises CommandError, and then leaves the store as it was.
     """
-    if not HEAD_NAME.fullmatch(wishes.head):
-        raise CommandError(f"{wishes.head!r} is not a head's name: lower-case letters, digits, - and _.")
+    check_head_name(wishes.head)
     if wishes.size is not None and wishes.size < 1:
         raise CommandError(f"{wishes.size} is not an input side in pixels.")
     labels = read_labels(wishes.labels)
+    if not file.exists():
+        raise CommandError(f"There is no file {file}.")
+    check_writable(store.root)
+    # All that can be told without TensorFlow, which takes seconds to import, is told by now.
+    import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
+    from service.lab.models.opening import open_source
+    from service.lab.models.publishing import Description, publish
+
     opened = open_source(file)
     height, width = opened.own_size
     size = (wishes.size or height or DEFAULT_SIDE, wishes.size or width or DEFAULT_SIDE)
     cut = opened.cut(size, wishes.preprocessing)
     resize = wishes.resize or "image_dataset"
     exif = wishes.exif or ("ignored" if resize in KERAS_LOADERS else "applied")
-    notes = [*opened.notes, *_assumptions(wishes, cut, size if None in (height, width) else None)]
+    notes = [
+        *opened.notes,
+        *labels.notes,
+        *_assumptions(wishes, cut, size if None in (height, width) else None),
+    ]
     if cut.output.to_probabilities == "softmax":
         notes.append("the model ends in logits; a softmax is added")
-    if cut.output.to_probabilities == "complement" and len(labels) == cut.classes:
-        notes.append(f"the model ends in one sigmoid, taken as the probability of {labels[1]!r}")
+    if cut.output.to_probabilities == "complement" and len(labels.names) == cut.classes:
+        notes.append(f"the model ends in one sigmoid, taken as the probability of {labels.names[1]!r}")
     description = Description(
         head=wishes.head,
-        labels=labels,
+        labels=labels.names,
         size=size,
         origin="imported",
         decode=wishes.decode,
@@ -64,7 +78,7 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
     return publish(store, opened, description)
 
 
-def _assumptions(wishes: ImportOptions, cut: Cut, any_size: tuple[int, int] | None) -> Iterator[str]:
+def _assumptions(wishes: ImportOptions, cut: "Cut", any_size: tuple[int, int] | None) -> Iterator[str]:
     """What was not said and had to be assumed; `any_size` is the size if the model takes any."""
     if any_size and wishes.size is None:
         height, width = any_size
@@ -86,23 +100,3 @@ def _assumptions(wishes: ImportOptions, cut: Cut, any_size: tuple[int, int] | No
         yield "assumed --resize image_dataset, as image_dataset_from_directory resizes"
     if wishes.exif is None and (wishes.resize or "image_dataset") in KERAS_LOADERS:
         yield "assumed --exif ignored: that loader does not turn pictures by their EXIF orientation"
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Reads one label a line, in the order of the model's outputs. Raises CommandError."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_LABEL_BYTES + 1)
-        if len(content) > MAX_LABEL_BYTES:
-            raise CommandError(
-                f"{path} is larger than {MAX_LABEL_BYTES} bytes; it must hold a label a line."
-            )
-        lines = content.decode("utf-8-sig").splitlines()
-    except OSError as exc:
-        raise CommandError(f"{path} cannot be read: {reason_of(exc)}.") from exc
-    except UnicodeDecodeError as exc:
-        raise CommandError(f"{path} is not UTF-8 text.") from exc
-    labels = tuple(line.strip() for line in lines if line.strip())
-    if len(labels) < 2:  # noqa: PLR2004 (a choice needs two)
-        raise CommandError(f"{path} holds {len(labels)} labels; at least 2 are needed.")
-    return labels

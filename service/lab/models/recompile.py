@@ -11,8 +11,6 @@ from pathlib import Path
 
 from service.console import say
 from service.errors import ServiceError, is_transient
-from service.lab.models import compile as compiling
-from service.lab.models.opening import open_version
 from service.serving.engines import EngineName
 from service.store.card import Card
 from service.store.layout import NotCompiled, Store
@@ -28,6 +26,11 @@ def recompile(store: Store, head: str, version: int, engine: EngineName) -> Card
         store.backbone_of(card, engine)
         store.head_of(card, engine)
         return card
+    # What is wrong with the card was told without TensorFlow, which takes seconds to import.
+    import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
+    from service.lab.models import compile as compiling
+    from service.lab.models.opening import open_version
+
     size = (card.input.height, card.input.width)
     cut = open_version(store, card).cut(size, card.input.preprocessing)
     backbone, head = cut.graphs() if engine == "openvino" else cut.networks()

@@ -1,5 +1,9 @@
 """`resnet-heads quantize`: makes one int8 backbone for heads that share theirs; heads stay float32."""
 
+import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
+
+# isort: split
+
 import contextlib
 import shutil
 from collections.abc import Sequence
@@ -13,6 +17,7 @@ import openvino as ov
 
 from service.console import say
 from service.errors import CommandError
+from service.lab.checks import INT8, check_quantize
 from service.lab.data import photographs
 from service.lab.data.features import Decoded
 from service.lab.data.photographs import TRAIN, Photograph, Photographs
@@ -24,13 +29,11 @@ from service.lab.training.trials import Trial, compare_heads, read_batches, usab
 from service.serving.engines import Network
 from service.serving.engines.openvino import NETWORK, OpenVinoEngine
 from service.serving.host import available_cores
-from service.store.card import HEAD_NAME, Card, Golden, Quantization
+from service.store.card import Card, Golden, Quantization
 from service.store.layout import Store, sha256_of
-from service.store.publish import check_writable, publish_version, staged
+from service.store.publish import publish_version, staged
 
-SUFFIX = "-int8"
 CALIBRATION_IMAGES = 300  # NNCF's own default
-MAX_POINTS = 100
 # The same graph on kernels for AVX2, with VNNI or without, gave equal features; those for SSE4.1 were
 # 2 % of the features' spread away, which the layers of a head may enlarge.
 GOLDEN_TOLERANCE = 0.05
@@ -53,10 +56,8 @@ def quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float)
     Raises CommandError or VersionError, and publishes nothing, when the heads do not share a backbone,
     the pictures' classes are not their labels, or an accuracy falls by more than `max_drop` points.
     """
-    _check(cards, max_drop)
+    check_quantize(store, cards, folder, max_drop)
     found = photographs.read_photographs(folder)
-    _check_labels(cards, found.labels)
-    check_writable(store.root)
     for note in found.notes:
         say(note)
     for card in cards:
@@ -86,31 +87,6 @@ def choose_for_calibration(found: Photographs) -> list[Photograph]:
         by_class[one.label].append(one)
     in_turn = chain.from_iterable(zip_longest(*by_class))
     return [one for one in in_turn if one is not None][:CALIBRATION_IMAGES]
-
-
-def _check(cards: Sequence[Card], max_drop: float) -> None:
-    if not 0 <= max_drop <= MAX_POINTS:
-        raise CommandError(f"--max-drop {max_drop:g} is not between 0 and {MAX_POINTS} points.")
-    first = cards[0]
-    for card in cards:
-        if card.quantization is not None:
-            raise CommandError(f"{card.head} is an int8 head already.")
-        if not HEAD_NAME.fullmatch(card.head + SUFFIX):
-            raise CommandError(f"{card.head}{SUFFIX} is too long for a head's name.")
-        if (card.backbone.digest, card.input) != (first.backbone.digest, first.input):
-            raise CommandError(
-                f"{first.head} and {card.head} do not share a backbone; quantize one after the other."
-            )
-
-
-def _check_labels(cards: Sequence[Card], labels: Sequence[str]) -> None:
-    for card in cards:
-        unknown = [repr(label) for label in labels if label not in card.labels]
-        if unknown:
-            raise CommandError(
-                f"{card.head} has no label {', '.join(unknown)}; "
-                "the folders of --images must be named as its labels."
-            )
 
 
 def _check_drops(trials: Sequence[Trial], max_drop: float) -> None:
@@ -158,7 +134,7 @@ def _card(one: Trial, backbone: Int8Backbone, folder: Path, max_drop: float) -> 
         max_drop=max_drop,
     )
     changes = {
-        "head": card.head + SUFFIX,
+        "head": card.head + INT8,
         "created": datetime.now(UTC),
         "backbone": card.backbone.model_copy(update={"digest": backbone.digest}),
         "precision": "int8",

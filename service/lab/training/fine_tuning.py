@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import CommandError
+from service.lab.checks import TUNED
 from service.lab.data.features import Decoded
 from service.lab.data.photographs import Photograph
 from service.lab.training.fitting import Fit, Fitted, cross_entropy
@@ -19,7 +20,6 @@ from service.store.card import Epoch
 STAGES = ("conv5_", "conv4_", "conv3_", "conv2_")
 EPOCHS = 5
 LEARNING_RATE = 1e-5
-SUFFIX = "-tuned"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Tuner:
         fits = []
         for fit in fitted.fits:
             fits.append((yield from self._tune(fit)))
-        spec = replace(fitted.spec, name=fitted.spec.name + SUFFIX)
+        spec = replace(fitted.spec, name=fitted.spec.name + TUNED)
         return Fitted(spec, tuple(fits), time.monotonic() - started, self.stages)
 
     def _tune(self, fit: Fit) -> Generator[None, None, Fit]:

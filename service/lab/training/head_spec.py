@@ -2,14 +2,15 @@
 
 import re
 from dataclasses import dataclass
-from typing import get_args
-
-import keras
+from typing import TYPE_CHECKING, get_args
 
 from service.errors import CommandError
 from service.store.card import HEAD_NAME, Pooling
 
-WINDOWED = {"average": keras.layers.AveragePooling2D, "max": keras.layers.MaxPooling2D}
+if TYPE_CHECKING:
+    import keras
+
+WINDOWED = ("average", "max")
 GRAMMAR = "[NAME=]POOLING[,hidden=UNITS[,UNITS...]][,dropout=RATE]"
 ROAD = tuple(f"average:{size}" for size in range(1, 8))
 
@@ -25,8 +26,10 @@ class HeadSpec:
     hidden_units: tuple[int, ...] = ()
     dropout: float = 0.0
 
-    def pooled(self, features: keras.KerasTensor) -> keras.KerasTensor:
+    def pooled(self, features: "keras.KerasTensor") -> "keras.KerasTensor":
         """The inputs of the first Dense, (batch, values). Raises CommandError."""
+        import keras
+
         if self.filter and self.filter > min(features.shape[1:3]):
             side = "x".join(map(str, features.shape[1:3]))
             raise CommandError(
@@ -36,9 +39,10 @@ class HeadSpec:
             return keras.layers.GlobalAveragePooling2D(name="avg_pool")(features)
         if self.pooling == "gmp":
             return keras.layers.GlobalMaxPooling2D(name="max_pool")(features)
-        if self.pooling in WINDOWED:
-            window = WINDOWED[self.pooling](self.filter, self.stride, name="pool")
-            features = window(features)
+        if self.pooling == "average":
+            features = keras.layers.AveragePooling2D(self.filter, self.stride, name="pool")(features)
+        if self.pooling == "max":
+            features = keras.layers.MaxPooling2D(self.filter, self.stride, name="pool")(features)
         return keras.layers.Flatten(name="flatten")(features)
 
     def seen(self, side: int) -> int:

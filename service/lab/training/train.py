@@ -1,5 +1,9 @@
 """`resnet-heads train`: trains heads on a folder of photographs and compares them fairly."""
 
+import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
+
+# isort: split
+
 import contextlib
 import hashlib
 import tempfile
@@ -13,23 +17,23 @@ from pathlib import Path
 import keras
 
 from service.console import finish, say
-from service.errors import CommandError
 from service.lab.backbones import sources
+from service.lab.checks import check_train
 from service.lab.data import photographs
 from service.lab.data.features import BATCH, Decoded, FeatureCache
 from service.lab.data.photographs import TEST, TRAIN, VALIDATION, Photograph, Photographs
 from service.lab.models.opening import open_source
 from service.lab.models.publishing import Description, prepared
-from service.lab.training.fine_tuning import EPOCHS, SUFFIX, Tuner, last_stages
+from service.lab.training.fine_tuning import EPOCHS, Tuner, last_stages
 from service.lab.training.fitting import Fitted, Trainer
 from service.lab.training.head_spec import HeadSpec
 from service.lab.training.recording import Scored, Studied, record
 from service.lab.training.scoring import SHIFTS, answers
 from service.serving.engines import Network
 from service.serving.host import available_cores
-from service.store.card import HEAD_NAME, PREPROCESSING, Card, Decode, Input, Resize, Training
+from service.store.card import PREPROCESSING, Card, Decode, Input, Resize, Training
 from service.store.layout import MODEL, Store
-from service.store.publish import check_writable, publish_version
+from service.store.publish import publish_version
 
 USUAL = Input(
     height=224, width=224, decode="exact", resize="bilinear", preprocessing=PREPROCESSING["caffe"]
@@ -54,9 +58,8 @@ class TrainOptions:
 
 def train(store: Store, folder: Path, wishes: TrainOptions) -> list[Card]:
     """Trains and publishes each head. Raises CommandError, and then publishes none."""
-    _check_names(wishes)
+    check_train(store, folder, wishes.heads, wishes.weights, is_tuned=wishes.fine_tune > 0)
     data = photographs.read_photographs(folder)
-    check_writable(store.root)
     for note in data.notes:
         say(note)
     spec = _input(store, wishes)
@@ -99,18 +102,6 @@ def _input(store: Store, wishes: TrainOptions) -> Input:
         "resize": wishes.resize,
     }
     return usual.model_copy(update={name: value for name, value in said.items() if value is not None})
-
-
-def _check_names(wishes: TrainOptions) -> None:
-    """Checks the heads' names, and the names of their fine-tuned versions."""
-    names = [head.name for head in wishes.heads]
-    if wishes.fine_tune:
-        names += [name + SUFFIX for name in names]
-    for name in names:
-        if names.count(name) > 1:
-            raise CommandError(f"Two heads are named {name}; give one another name: NAME=POOLING")
-        if not HEAD_NAME.fullmatch(name):
-            raise CommandError(f"{name} is too long for a head's name.")
 
 
 def _check_window(spec: HeadSpec, shape: tuple[int, int, int]) -> None:
