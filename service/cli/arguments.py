@@ -57,12 +57,45 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     )
     importing.add_argument("--decode", choices=get_args(Decode), default="exact")
 
+    listing = command("heads", "list the versions in the store, without a server")
+    listing.add_argument("--json", action="store_true", help="print JSON, not a table")
+
+    removing = command("remove", "take a head, or one version of it, out of the store")
+    removing.add_argument("target", metavar="HEAD[/VERSION]")
+
     compiling = command("compile", "derive the files that an engine opens from a version's model")
     compiling.add_argument("head")
     compiling.add_argument("--version", type=_count, help="default: the newest")
     compiling.add_argument("--engine", choices=("openvino", "keras"), default="openvino")
 
     training = command("train", "train heads on one's own photographs, and compare them")
+    _add_train(training)
+
+    quantize = command("quantize", "publish int8 heads: one faster backbone for heads that share one")
+    quantize.add_argument("heads", nargs="+", metavar="HEAD")
+    quantize.add_argument(
+        "--images", required=True, type=_path, metavar="FOLDER", help="photographs in a folder a class"
+    )
+    quantize.add_argument(
+        "--max-drop",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="refuse where accuracy falls by more [0.5]",
+    )
+
+    benchmark = command("benchmark", "measure latency and memory of each head")
+    _add_benchmark(benchmark)
+    _add_predict(command("predict", "ask a running server about pictures"))
+
+    study = command("study", "compare the heads: accuracy, cost, and what differs by more than chance")
+    study.add_argument("--html", type=_path, metavar="FILE", help="also write a page with charts")
+    for added in (init, importing, listing, removing, compiling, training, quantize, benchmark, study):
+        added.add_argument("--store-dir", help="the model store")
+    return top
+
+
+def _add_train(training: argparse.ArgumentParser) -> None:
     training.add_argument("folder", type=_path, help="FOLDER/<class>/*, or train, val and test below it")
     training.add_argument(
         "--head",
@@ -94,29 +127,6 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     )
     training.add_argument("--cache-gb", type=float, help="most that features may take on disk [20]")
     training.add_argument("--no-cache", dest="use_cache", action="store_false", help="keep no features")
-
-    quantize = command("quantize", "publish int8 heads: one faster backbone for heads that share one")
-    quantize.add_argument("heads", nargs="+", metavar="HEAD")
-    quantize.add_argument(
-        "--images", required=True, type=_path, metavar="FOLDER", help="photographs in a folder a class"
-    )
-    quantize.add_argument(
-        "--max-drop",
-        type=float,
-        default=0.5,
-        metavar="POINTS",
-        help="refuse where accuracy falls by more [0.5]",
-    )
-
-    benchmark = command("benchmark", "measure latency and memory of each head")
-    _add_benchmark(benchmark)
-    _add_predict(command("predict", "ask a running server about pictures"))
-
-    study = command("study", "compare the heads: accuracy, cost, and what differs by more than chance")
-    study.add_argument("--html", type=_path, metavar="FILE", help="also write a page with charts")
-    for added in (init, importing, compiling, training, quantize, benchmark, study):
-        added.add_argument("--store-dir", help="the model store")
-    return top
 
 
 def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:

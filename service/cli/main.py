@@ -10,11 +10,13 @@ import sys
 from pydantic import ValidationError
 
 from service.cli.arguments import Command, parser
+from service.cli.listing import show_heads
 from service.console import say, timed
 from service.errors import CommandError, ServiceError, UnknownHead, reason_of
 from service.settings import Settings
 from service.store.card import PREPROCESSING, Card, Preprocessing
-from service.store.layout import Store, default_cache
+from service.store.layout import VERSION, Store, default_cache
+from service.store.removal import remove
 
 
 def main() -> None:
@@ -100,6 +102,25 @@ def _train(arguments: argparse.Namespace) -> None:
     wishes = TrainOptions(**{name: value for name, value in given.items() if value is not None})
     for card in train(store, arguments.folder, wishes):
         _tell(card)
+
+
+def _heads(arguments: argparse.Namespace) -> None:
+    show_heads(_store(arguments), as_json=arguments.json)
+
+
+def _remove(arguments: argparse.Namespace) -> None:
+    store = _store(arguments)
+    head, is_numbered, number = arguments.target.partition("/")
+    if is_numbered and not VERSION.fullmatch(number):
+        raise CommandError(f"{arguments.target!r} is neither HEAD nor HEAD/VERSION.")
+    removal = remove(store, head, _versions(store, head, int(number) if is_numbered else None))
+    numbers = ", ".join(map(str, removal.versions))
+    print(f"Removed {head} version {numbers}: {removal.version_bytes / 1e6:.1f} MB")
+    if removal.compiled_bytes:
+        megabytes = removal.compiled_bytes / 1e6
+        print(f"Removed compiled files that no other version uses: {megabytes:.1f} MB")
+    for note in removal.notes:
+        print(f"  {note}")
 
 
 def _compile(arguments: argparse.Namespace) -> None:
@@ -221,6 +242,8 @@ COMMANDS: dict[str, Command] = {
     "serve": _serve,
     "init": _init,
     "import": _import,
+    "heads": _heads,
+    "remove": _remove,
     "compile": _compile,
     "train": _train,
     "quantize": _quantize,

@@ -250,6 +250,8 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _folders(parent: Path, name: re.Pattern[str]) -> list[str]:
-    if not parent.is_dir():
+    try:
+        entries = list(parent.iterdir())
+    except (FileNotFoundError, NotADirectoryError):  # Also if it was removed just now.
         return []
-    return [entry.name for entry in parent.iterdir() if name.fullmatch(entry.name) and entry.is_dir()]
+    return [entry.name for entry in entries if name.fullmatch(entry.name) and entry.is_dir()]

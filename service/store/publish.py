@@ -9,12 +9,14 @@ from pathlib import Path
 from service.store.card import Card
 from service.store.layout import CARD, MANIFEST, Manifest, NotCompiled, Store, sha256_of
 
+STAGING = ".staging-"
+
 
 @contextlib.contextmanager
-def staged(parent: Path) -> Iterator[Path]:
+def staged(parent: Path, prefix: str = STAGING) -> Iterator[Path]:
     """Yields an empty folder on the file system of `parent`, and deletes it unless it was renamed."""
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".staging-", dir=parent) as outer:
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as outer:
         # The outer folder is private (0700); what is published must have ordinary permissions.
         folder = Path(outer) / "content"
         folder.mkdir()
@@ -42,15 +44,21 @@ def publish_version(store: Store, folder: Path, card: Card) -> Card:
         numbered = card.model_copy(update={"version": number})
         (folder / CARD).write_text(numbered.model_dump_json(indent=1), "utf-8")
         target = store.folder(card.head, number)
-        target.parent.mkdir(exist_ok=True)
         _flush(folder)
         try:
+            target.parent.mkdir(exist_ok=True)
             folder.rename(target)
-        except OSError:
-            if target.exists():
-                continue  # Another process took the number.
+        except OSError as exc:
+            if target.exists() or _is_removed(exc, target.parent, folder):
+                continue  # Another process took the number, or removed the head just now.
             raise
         return numbered
+
+
+def _is_removed(exc: OSError, home: Path, folder: Path) -> bool:
+    """Whether a folder could not be made or renamed because `home`, of its head, went away meanwhile."""
+    is_missing = isinstance(exc, FileNotFoundError | FileExistsError)  # mkdir raises the latter.
+    return is_missing and folder.exists() and (home.is_dir() or not os.path.lexists(home))
 
 
 def publish_compiled(store: Store, digest: str, engine: str, folder: Path, built_with: str) -> None:

@@ -127,7 +127,7 @@ MISTAKES_WITHOUT_A_STORE = {
     "init --weights @nowhere.h5": "There is no weights file",
     f"{IMPORT} Gap!": "'Gap!' is not a head's name",
 }
-FINE = ("compile gap", "compile gap-int8", "init --if-empty")
+FINE = ("compile gap", "compile gap-int8", "heads", "heads --json", "init --if-empty")
 GO_ON = (
     f"{IMPORT} gap",
     "train @good --head gap",

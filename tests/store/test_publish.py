@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from fakes import card, publish, publish_network
@@ -67,6 +68,13 @@ def test_a_file_in_the_way_of_a_number_is_left_alone(store):
     (store.root / "gap" / "2").write_text("somebody's note")
     assert publish(store).version == 3
     assert (store.root / "gap" / "2").read_text() == "somebody's note"
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_what_is_in_the_way_of_a_heads_folder_is_told(store, make):
+    make(store.root / "gap")
+    with pytest.raises(OSError, match=r"exists|Not a directory"):
+        publish(store)
 
 
 @pytest.mark.parametrize("folder", ["new", "new/er"])
