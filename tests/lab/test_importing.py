@@ -1,5 +1,6 @@
 """What `import` takes, says and refuses; a refusal is one sentence and leaves the store as it was."""
 
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -526,6 +527,47 @@ def test_labels_are_taken_as_people_have_them(store, good, name):
     assert card.labels == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
     told = [note for note in card.notes if "numbers 0 to 4" in note]
     assert len(told) == (name == "numbered.txt")
+
+
+# once more
+
+
+def test_the_same_file_again_is_not_published_again(store, good, labels, snapshot, capsys):
+    """By another name, too: what counts is what is in it."""
+    first = import_model(store, good, ImportOptions("gap", labels))
+    before = snapshot(store.root)
+    again = shutil.copy(good, labels.parent / "again.keras")
+    caffe = PREPROCESSING["caffe"]
+    explicit = ImportOptions("gap", labels, resize="image_dataset", preprocessing=caffe, exif="ignored")
+    for wishes in (ImportOptions("gap", labels), explicit):
+        assert import_model(store, Path(again), wishes) == first
+        assert snapshot(store.root) == before
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith("gap version 1 holds this file already")
+        assert told.endswith("nothing is published.")
+
+
+def test_other_options_labels_or_head_publish_the_same_file_again(store, good, labels, tmp_path):
+    import_model(store, good, ImportOptions("gap", labels))
+    assert import_model(store, good, ImportOptions("gap", labels, resize="load_img")).version == 2
+    (tmp_path / "others.txt").write_text("\n".join(reversed(LABELS)))
+    assert import_model(store, good, ImportOptions("gap", tmp_path / "others.txt")).version == 3
+    assert import_model(store, good, ImportOptions("another", labels)).version == 1
+
+
+def test_a_version_behind_a_newer_one_is_told_with_the_way_to_serve_it(store, good, labels, capsys):
+    import_model(store, good, ImportOptions("gap", labels))
+    import_model(store, good, ImportOptions("gap", labels, resize="load_img"))
+    capsys.readouterr()
+    assert import_model(store, good, ImportOptions("gap", labels)).version == 1
+    assert "version 2 goes on serving" in (told := capsys.readouterr().err)
+    assert "RESNET_HEADS_PINNED=gap=1" in told
+
+
+def test_the_same_file_again_mends_a_damaged_version(store, good, labels):
+    import_model(store, good, ImportOptions("gap", labels))
+    (store.folder("gap", 1) / MODEL).write_bytes(b"damaged")
+    assert import_model(store, good, ImportOptions("gap", labels)).version == 2
 
 
 def test_what_training_needed_need_not_be_here(store, labels, tmp_path):

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.console import say
 from service.errors import CommandError
 from service.lab.checks import check_head_name
 from service.lab.labels import read_labels
 from service.store.card import PREPROCESSING, Card, Decode, Exif, Preprocessing, Resize
+from service.store.identical import find_identical
 from service.store.layout import Store
-from service.store.publish import check_writable
+from service.store.publish import check_writable, publish_version
 
 if TYPE_CHECKING:
     from service.lab.models.cutting import Cut
@@ -35,6 +37,7 @@ class ImportOptions:
 def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
     """Publishes `file`; the card's notes state each assumption.
 
+    Where a version of the head holds the same already, publishes nothing and returns that one's card.
     Raises CommandError, and then leaves the store as it was.
     """
     check_head_name(wishes.head)
@@ -47,7 +50,7 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
     # All that can be told without TensorFlow, which takes seconds to import, is told by now.
     import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
     from service.lab.models.opening import open_source
-    from service.lab.models.publishing import Description, publish
+    from service.lab.models.publishing import Description, prepared
 
     opened = open_source(file)
     height, width = opened.own_size
@@ -75,7 +78,11 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
         preprocessing=cut.preprocessing,
         notes=tuple(notes),
     )
-    return publish(store, opened, description)
+    with prepared(store, opened, description) as (folder, card):
+        if same := find_identical(store, card):
+            say(_repeated(store, same))
+            return same
+        return publish_version(store, folder, card)
 
 
 def _assumptions(wishes: ImportOptions, cut: "Cut", any_size: tuple[int, int] | None) -> Iterator[str]:
@@ -100,3 +107,17 @@ def _assumptions(wishes: ImportOptions, cut: "Cut", any_size: tuple[int, int] | 
         yield "assumed --resize image_dataset, as image_dataset_from_directory resizes"
     if wishes.exif is None and (wishes.resize or "image_dataset") in KERAS_LOADERS:
         yield "assumed --exif ignored: that loader does not turn pictures by their EXIF orientation"
+
+
+def _repeated(store: Store, same: Card) -> str:
+    """Says which version holds the file already, and how it comes to serve if a newer one does."""
+    newest = store.versions(same.head)[0]
+    told = (
+        f"{same.head} version {same.version} holds this file already, with the same labels and options"
+    )
+    if newest == same.version:
+        return f"{told}: nothing is published."
+    return (
+        f"{told}: nothing is published, and version {newest} goes on serving; to change that, set "
+        f"RESNET_HEADS_PINNED={same.head}={same.version}."
+    )
