@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from service.api.context import ImageCall
 
-# Probabilities. So many take 5 ms at worst, which a thread that computes keeps the event loop waiting
-# in any case (sys.getswitchinterval).
+# An answer of at most so many probabilities is built on the event loop. That takes at most 5 ms, for
+# which a thread that computes may hold up the event loop in any case (sys.getswitchinterval).
 SMALL = 2000
 
 P = ParamSpec("P")
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 async def beside(probabilities: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Calls `work`, in a thread if so many probabilities would make it block the event loop."""
+    """Calls `work` on the event loop, or in a thread if it handles more than SMALL probabilities."""
     if probabilities <= SMALL:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)

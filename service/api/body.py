@@ -61,7 +61,7 @@ async def read_body(request: Request, permit: Permit, limits: Limits) -> bytes:
 
 
 async def _receive(request: Request, permit: Permit, limits: Limits) -> bytes:
-    body = bytearray()  # A list of chunks would cost far more than their bytes where these are few.
+    body = bytearray()  # A list of small chunks would take far more memory than their bytes.
     more = True
     try:
         async with asyncio.timeout(limits.body_timeout_s) as timeout:
@@ -86,10 +86,10 @@ async def _receive(request: Request, permit: Permit, limits: Limits) -> bytes:
 
 
 class _Arrival:
-    """Ends a slow body while the bytes in flight are at their bound, as others need the memory.
+    """Ends a slow body while the bytes in flight are at their bound, because others need the memory.
 
-    Below the bound a body may pause at will, as those of phones do. As a context manager it checks every
-    LOOK_S until it is left.
+    Below the bound a body may pause for as long as it likes, as those of phones do. This is a context
+    manager, which checks the speed every LOOK_S.
     """
 
     def __init__(self, capacity: Capacity, timeout: asyncio.Timeout) -> None:
@@ -131,7 +131,7 @@ class _Arrival:
         )
 
 
-SMALL = 4 * 2**20  # 4 MiB of JSON are read in less than a second, whatever they hold.
+SMALL = 4 * 2**20  # Parsing 4 MiB of JSON takes less than a second, whatever it holds.
 RATIO = 4  # Pictures hardly compress, so honest bodies do not grow more.
 WINDOWS = {"gzip": 31, "deflate": 15}  # The wbits argument of zlib selects the container format.
 
@@ -144,8 +144,7 @@ def largest(size: int, max_bytes: int) -> int:
 def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     """Decompresses a body of this Content-Encoding, and stops one byte after the limit.
 
-    Beyond SMALL the content may be RATIO times as large as the body: a defence against decompression
-    bombs.
+    Content beyond SMALL may be at most RATIO times as large as the body, against decompression bombs.
 
     Raises BodyTooLarge, or BadParameter for other encodings and unless the body is one whole stream.
     """
@@ -164,7 +163,7 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     return content
 
 
-# Hostile bodies would fill the log with its warnings.
+# Hostile bodies would fill the log with this library's warnings.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
@@ -173,11 +172,11 @@ class Envelope(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    images: Annotated[list[str], FailFast()]  # FailFast: reporting 400,000 wrong items takes 2 s.
+    images: Annotated[list[str], FailFast()]  # Reporting 400,000 wrong items takes 2 s.
 
 
 MAX_FIELDS = 100
-LONG = 2**16  # In bytes. Parsing 64 KiB of JSON takes about 1 ms, of multipart at most 8 ms.
+LONG = 2**16  # Parsing 64 KiB of JSON takes about 1 ms, of multipart at most 8 ms.
 
 M = TypeVar("M", bound=BaseModel)
 F = TypeVar("F", bound=Fields)
@@ -186,7 +185,7 @@ R = TypeVar("R")
 
 
 class _InMemory(MultiPartParser):
-    """Never spools a part to disk: the body is in memory already, and the disk may be read-only."""
+    """A parser that never spools a part to disk, which may be read-only; the body is in memory."""
 
     spool_max_size = 2**62
 
@@ -214,7 +213,7 @@ async def parse_images(
 
 
 async def parsed(size: int, parse: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Calls `parse`, in a thread if the body has so many bytes that it would block the event loop."""
+    """Calls `parse` on the event loop, or in a thread if the body has LONG bytes or more."""
     if size < LONG:
         return parse(*args, **kwargs)
     return await asyncio.to_thread(parse, *args, **kwargs)
@@ -231,7 +230,7 @@ def _at_once(coroutine: Coroutine[Any, Any, R]) -> R:
     except StopIteration as done:
         result: R = done.value
         return result
-    raise AssertionError("it waits for something")
+    raise AssertionError("the coroutine had to wait")
 
 
 async def _read_multipart(headers: Headers, body: bytes, kind: type[F]) -> tuple[list[bytes], F]:

@@ -42,7 +42,7 @@ class Context:
         return self.classifier.heads
 
     def missing(self) -> list[str]:
-        """Returns why the service is not ready, a sentence each. Once it is stopping it is not ready."""
+        """Returns the reasons why the service is not ready, as sentences; stopping is one of them."""
         if self.stopping.is_set():
             return [STOPPING]
         if self.classifier.batcher.has_ended():
@@ -109,7 +109,7 @@ TimeoutMs = Annotated[
     ),
 ]
 
-NUMBERS_GROW = 8  # "7," is two bytes of JSON, a pointer in a list and another one in an array
+NUMBERS_GROW = 8  # The two bytes "7," of JSON become two pointers, one in a list and one in an array.
 
 F = TypeVar("F", bound=Fields)
 R = TypeVar("R")

@@ -66,7 +66,7 @@ class Edge:
         log.info("%s %s %d %.1f ms", method, quote(scope["path"]), status, ms, extra=fields)
 
 
-# No default-src, because /docs loads its script from another host. Our page sets its own policy.
+# The policy has no default-src, because /docs loads its script from another host; / has its own policy.
 POLICY = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
 HEADERS = {
     b"cache-control": b"no-store",

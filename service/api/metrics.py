@@ -17,7 +17,7 @@ from service.serving.loading import LoadedHead
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 IMAGES = (1, 2, 4, 8, 16, 32, 64)
-# A share of the deadline. deploy/alerts.yaml compares with it, so it must be a bucket's bound.
+# This share of the deadline must be a bucket's bound, because deploy/alerts.yaml compares with it.
 LATE_SHARE = 0.8
 
 

@@ -68,9 +68,9 @@ BODY_ERRORS = (
 HEAD_ERRORS = (errors.UnknownHead, errors.UnknownVersion, errors.HeadUnavailable, errors.NotReady)
 ENGINE_ERRORS = (errors.TooBusy, errors.DeadlineExceeded, errors.EngineFailed)
 
-FOREIGN = ("/v1/", "/v2/")  # Routes of other servers' protocols start so.
+FOREIGN = ("/v1/", "/v2/")  # The routes of other servers' protocols start with these.
 
-# After these the connection is closed: nobody reads the rest of the body.
+# The connection is closed after these errors, because nobody reads the rest of the body.
 CLOSING = (errors.BodyTooLarge, errors.BodyTooSlow)
 
 

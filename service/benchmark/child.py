@@ -1,4 +1,4 @@
-"""A benchmark's child process: measures one head by orders on stdin, answers on stdout (JSON lines).
+"""The child process of a benchmark. It takes orders on stdin and answers on stdout, in JSON lines.
 
 It ends as soon as stdin closes, even in the middle of an order, because its parent has then ended. It
 imports and runs only what serving does, so that its memory is comparable.

@@ -82,7 +82,7 @@ class Child:
         return line
 
     def _ended(self) -> BenchmarkFailed:
-        # The child has closed its output and still runs.
+        # The child has closed its output, but may still run.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(END_S)
         self.kill()

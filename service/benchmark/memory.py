@@ -1,11 +1,11 @@
-"""The resident memory of this process by Linux' /proc. Other systems get no figure and no guess."""
+"""Reads the resident memory of this process from /proc. Systems without it get no figure."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc/self")
 NOT_TOLD = "this system has no /proc to read memory from"
-RESET_PEAK = "5"  # proc(5), clear_refs: resets VmHWM to what is resident now
+RESET_PEAK = "5"  # Written to clear_refs, it resets VmHWM to the current value (proc(5)).
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from service.serving.engines import EngineName
 
 
 class Message(BaseModel):
-    """One JSON line."""
+    """A message, which is one JSON line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Task(Message):
-    """One version of one head, on one engine."""
+    """What the child measures: one version of one head on one engine."""
 
     store_dir: str
     cache_dir: str

@@ -54,7 +54,7 @@ class Subject:
 
     @classmethod
     def every(cls, cards: Sequence[Card], engines: Sequence[EngineName]) -> list[Self]:
-        """Each card on each engine, once; lightest head first, so that ratios divide by the lighter."""
+        """Each card on each engine once. The lightest head comes first, so that ratios divide by it."""
         lightest_first = sorted(cards, key=lambda card: card.structure.weight_bytes)
         return [cls(card, engine) for engine in dict.fromkeys(engines) for card in lightest_first]
 

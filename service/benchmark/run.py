@@ -58,14 +58,14 @@ class Run:
     def weigh(self) -> list[Memory]:
         """Runs the memory pass. Raises BadParameter or HeadUnavailable if a subject cannot be opened.
 
-        As later steps do, it raises BenchmarkFailed or TimeoutError.
+        Raises BenchmarkFailed or TimeoutError too, as the later steps do.
         """
         # Read the sizes before any child starts.
         file_bytes = [self._file_bytes(subject) for subject in self.subjects]
         return list(map(self._memory, self.subjects, file_bytes))
 
     def time(self) -> list[Entrant]:
-        """Runs the latency pass, at least one round: A B, B A, ..., so that drift affects all alike."""
+        """Runs the latency pass. Rounds alternate (A B, B A), so that drift affects all heads alike."""
         entrants = [self._enter(subject) for subject in self.subjects]
         end = self.end - RATIO_S * len(self._pairs(entrants)) * len(self.batch_sizes)
         turns = len(self.batch_sizes) * len(entrants)

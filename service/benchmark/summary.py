@@ -15,7 +15,7 @@ Rounds = Sequence[Sequence[float]]
 
 
 def summarise(batch_size: int, first_call_ms: float, latencies_ms: Sequence[float]) -> Latency:
-    """Summarises latencies. Percentiles: type 7 of Hyndman and Fan 1996; stdev divides by n - 1."""
+    """Summarises latencies. Percentiles are type 7 of Hyndman and Fan 1996; stdev divides by n - 1."""
     p50, p90, p95, p99 = np.percentile(latencies_ms, [50, 90, 95, 99])
     mean = float(np.mean(latencies_ms))
     return Latency(

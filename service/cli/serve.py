@@ -54,7 +54,7 @@ def serve(settings: Settings) -> None:
 
 
 def bound(host: str, port: int, unread_s: float = UNREAD_S) -> socket.socket:
-    """Returns a socket that is bound and does not listen, which uvicorn does. Raises CommandError.
+    """Returns a socket that is bound, on which uvicorn will listen. Raises CommandError.
 
     On Linux a client that reads nothing of its answer for `unread_s` is disconnected (TCP_USER_TIMEOUT).
     """
@@ -81,7 +81,7 @@ def url_of(host: str, port: int) -> str:
 def _announce(url: str, heads: list[str], settings: Settings) -> None:
     """Prints the server's URL, and a command that can be pasted."""
     serving = f"Serving {', '.join(heads)} on {url}"
-    if settings.log_format == "json":  # A program reads the log, and needs no line to try.
+    if settings.log_format == "json":  # A program reads this log, and needs no command to paste.
         log.info(serving)
         return
     say(serving)
@@ -95,7 +95,7 @@ def _announce(url: str, heads: list[str], settings: Settings) -> None:
 
 
 class DrainingServer(uvicorn.Server):
-    """On SIGTERM sets `stopping`, so that readiness fails, and serves for `delay_s` more.
+    """A server that on SIGTERM sets `stopping`, so that readiness fails, and serves for `delay_s` more.
 
     Answers in that time close their connections. Then uvicorn stops listening and finishes the requests
     that have begun. A second SIGTERM ends the process at once. Ctrl-C, which no load balancer sends,

@@ -19,7 +19,7 @@ OnProgress = Callable[[Progress], None]
 JSON = "application/json"
 EVENTS = "text/event-stream"
 PNG = "image/png"
-MORE_S = 30.0  # A benchmark may take so much longer than its own seconds.
+MORE_S = 30.0  # A benchmark may take this much longer than the seconds it is given.
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Call(Generic[T]):
 def predict(
     *images: Image, head: str | None = None, top_k: int | None = None, timeout_s: float | None = None
 ) -> Call[Predicted]:
-    """Ranked classes of each image by one head; None is the server's default head.
+    """Classifies each image with one head; None means the server's default head.
 
     Like all calls it raises a subclass of CallFailed, or OSError for a file that cannot be read.
     """
@@ -54,7 +54,7 @@ def compare(
     top_k: int | None = None,
     timeout_s: float | None = None,
 ) -> Call[Compared]:
-    """Ranked classes of each image by several heads; None means all that serve."""
+    """Classifies each image with several heads; None means all that serve."""
     query = [("heads", None if heads is None else ",".join(heads)), ("top_k", top_k)]
     return Call("POST", "/compare", Compared.model_validate_json, query, images, timeout_s=timeout_s)
 
@@ -65,7 +65,7 @@ def explain(
     class_: str | int | None = None,
     timeout_s: float | None = None,
 ) -> Call[Explained]:
-    """The evidence map of a class (label or index) in each image; None means its likeliest class."""
+    """Returns the evidence for a class (label or index) in each image; None means the likeliest."""
     query = [("head", head), ("class", class_)]
     return Call("POST", "/explain", Explained.model_validate_json, query, images, timeout_s=timeout_s)
 
@@ -77,7 +77,7 @@ def explain_png(
     class_: str | int | None = None,
     timeout_s: float | None = None,
 ) -> Call[bytes]:
-    """The evidence map of one image as PNG: the picture under the map, with a legend."""
+    """Draws the evidence in one image as a PNG: the picture under the map, with a legend."""
     query = [("head", head), ("class", class_), ("format", "png")]
     return Call("POST", "/explain", bytes, query, [image], accept=PNG, timeout_s=timeout_s)
 
@@ -89,9 +89,9 @@ def shift(
     offsets: Sequence[tuple[int, int]] = (),
     timeout_s: float | None = None,
 ) -> Call[Shifted]:
-    """The answers of each head to the picture moved by (right, down) pixels of its input.
+    """Returns each head's answers to the picture moved by (right, down) pixels of its input.
 
-    No heads means all that serve; no offsets means the server's 25.
+    Without heads all that serve answer; without offsets the server takes its own 25.
     """
     moves = [("offset", f"{right},{down}") for right, down in offsets]
     query = [*(("head", head) for head in heads), *moves]
@@ -99,12 +99,12 @@ def shift(
 
 
 def heads(*, timeout_s: float | None = None) -> Call[HeadList]:
-    """Every head of the store: what serves, and what stays out and why."""
+    """Lists the heads of the store: what serves, and what failed to load and why."""
     return Call("GET", "/heads", HeadList.model_validate_json, timeout_s=timeout_s)
 
 
 def benchmark(*, timeout_s: float | None = None) -> Call[Report]:
-    """The last report of the server's host. Raises Refused with status 404 if there is none."""
+    """Returns the last report of the server's host. Raises Refused with status 404 without one."""
     return Call("GET", "/benchmark", Report.model_validate_json, timeout_s=timeout_s)
 
 
@@ -117,9 +117,9 @@ def measure(
     on_progress: OnProgress = lambda _: None,
     timeout_s: float | None = None,
 ) -> Call[Report]:
-    """Measures anew; `on_progress` is called with each step. Closing the connection ends the run.
+    """Runs a benchmark, and calls `on_progress` with each step. A closed connection ends the run.
 
-    Needs the server's admin key if it has one. The default deadline is 30 s longer than `seconds`.
+    The server's admin key is needed if it has one. The default deadline is 30 s longer than `seconds`.
     """
     asked = {"heads": heads, "engines": engines, "batch_sizes": batch_sizes, "seconds": seconds}
     return Call(

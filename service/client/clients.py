@@ -78,7 +78,7 @@ class Client(Methods):
         self.close()
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Closes the client's connections."""
         self._http.close()
 
     def send(self, call: Call[T]) -> T:
@@ -112,7 +112,7 @@ class AsyncClient(Methods):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes its connections."""
+        """Closes the client's connections."""
         await self._http.aclose()
 
     async def send(self, call: Call[T]) -> T:
@@ -135,7 +135,7 @@ class AsyncClient(Methods):
 def _checked(url: str) -> str:
     try:
         AnyHttpUrl(url)
-        httpx.URL(url).raw_host.decode().encode("idna")  # The resolver encodes the name likewise.
+        httpx.URL(url).raw_host.decode().encode("idna")  # The resolver encodes the name in the same way.
     except (ValidationError, httpx.InvalidURL, UnicodeError) as exc:
         raise WrongUrl(url) from exc
     return url

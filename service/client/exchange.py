@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 PROBLEM = "application/problem+json"
 BUSY = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
-MIN_WAIT_S = 0.1  # Do not ask in a tight loop where a server says 0.
+MIN_WAIT_S = 0.1  # A client must not ask in a tight loop if a server says 0.
 
 
 class Answer:

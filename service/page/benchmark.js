@@ -99,7 +99,7 @@ function told(report) {
   const { machine, started, seconds, threads, rounds } = report;
   const when = new Date(started).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
   const lines = [make("p", {}, `Measured on ${when} in ${Math.round(seconds)} s: ${machine.cpu}, ${machine.cores} cores, ${threads} threads, ${rounds} rounds.`)];
-  if (!report.measured_here) lines.push(make("p", { className: "caution" }, "The processor, the libraries or the heads are others by now: measure again."));
+  if (!report.measured_here) lines.push(make("p", { className: "caution" }, "The processor, the libraries or the heads have changed since: measure again."));
   if (report.requests_meanwhile) lines.push(make("p", { className: "caution" }, `The service answered ${report.requests_meanwhile} requests meanwhile, which slows both.`));
   return report.ratios.length ? [...lines, listing(report.ratios)] : lines;
 }

@@ -22,7 +22,7 @@ STOPPING = "The service is stopping."
 FIRST_GUESS_S = 0.05
 NEWEST_SHARE = 0.2  # The weight of the latest batch in the running mean of a job's time.
 MAX_RETRY_S = 30
-# Shorter than the window in which a body is found slow: a pause is not the client's fault.
+# The service's own pause must be shorter than the WINDOW_S of body.py, which would call the client slow.
 PAUSE_S = 4.0
 POLL_S = 0.05
 

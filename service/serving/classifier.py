@@ -1,4 +1,4 @@
-"""Image bytes in, probabilities out: the one entry point of all protocols to the serving layer."""
+"""Turns image bytes into probabilities. All protocols enter the serving layer here."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ Picture = bytes | NDArray[np.uint8]  # A file, or pixels in the input size of th
 
 @dataclass(frozen=True)
 class Stages:
-    """The time spent in each stage, of the image that was ready last; `queue_ms` is all its waiting."""
+    """The time in each stage of the image that was ready last; `queue_ms` is all its waiting."""
 
     decode_ms: float
     queue_ms: float
@@ -52,7 +52,7 @@ class Classified:
 
     @property
     def size(self) -> int:
-        """The number of probabilities in it."""
+        """The number of probabilities of all images and heads."""
         return len(self.images) * sum(len(head.card.labels) for head in self.heads)
 
 
@@ -136,7 +136,7 @@ class Classifier:
     async def explain(
         self, images: list[Picture], head: LoadedHead, permit: Permit, index: int | None
     ) -> Explanations:
-        """The evidence of one head in every image for class `index`; None: its likeliest class.
+        """Returns the evidence for class `index` in every image by one head; None means the likeliest.
 
         Raises CannotExplain, and what `classify` raises.
         """

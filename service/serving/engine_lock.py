@@ -3,11 +3,11 @@
 import threading
 import time
 
-YIELD_S = 0.001  # threading.Lock is not fair: sleep after releasing it, so that the waiter gets it
+YIELD_S = 0.001  # threading.Lock is not fair: a sleep after releasing it lets a waiting thread have it.
 
 
 class EngineLock:
-    """A context manager for one pass: two at once would compete for cores and wait at every layer."""
+    """A context manager for one pass of the engine: two at once would wait for cores at every layer."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

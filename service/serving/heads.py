@@ -1,4 +1,4 @@
-"""Which versions of a store are loaded, which of them serve, and why the others are not loaded.
+"""Knows which versions of a store are loaded, which of them serve, and why others are not loaded.
 
 layout.py reads the store, loading.py opens one version, and batcher.py computes requests.
 """
@@ -156,7 +156,7 @@ class Heads:
         return {name: status.serving for name, status in self.statuses.items() if status.serving}
 
     def missing(self, required: tuple[str, ...]) -> list[str]:
-        """Why the service is not ready, a sentence each: `required` heads, or any one, must serve."""
+        """The reasons why the service is not ready: `required` heads, or else any one, must serve."""
         if not self.has_loaded():
             return [self.trouble or LOADING]
         if not self.statuses:

@@ -63,7 +63,7 @@ class Loader:
         self._rebuilding: set[tuple[str, int]] = set()
 
     def load(self, head: str, version: int) -> LoadedHead:
-        """Opens a version that may serve.
+        """Opens a version, checks its golden image and warms it up.
 
         Raises VersionError, or any error of an engine on bad files.
         """
@@ -71,7 +71,7 @@ class Loader:
         key = (card.backbone.digest, card.input)
         backbone = self._backbones.get(key)
         if backbone:
-            # An int8 graph is a source that cannot be rebuilt: without it a version is not whole.
+            # An int8 graph is a source that cannot be rebuilt, so a version without it must not serve.
             self._store.check_graph(card)
         else:
             backbone = LoadedBackbone(*key, self._open(card, self._store.backbone_of, self.engine.open))
@@ -123,7 +123,7 @@ def check_golden(head: LoadedHead, engine_lock: EngineLock) -> None:
         pixels = decode.decode(golden.image, head.card.input, GOLDEN_MAX_PIXELS)
     except ImageError as exc:
         raise GoldenCheckFailed(f"its image cannot be read: {exc.reason}") from exc
-    # A request of its own: other heads may be computing with this network.
+    # Use a copy of the network, because other heads may be computing with this one.
     backbone = head.backbone.network.another()
     with engine_lock:
         answer = head.network(backbone(pixels[np.newaxis]))[0]

@@ -54,7 +54,7 @@ class Watch:
             self._look(self._heads.refresh)
 
     def _pause_s(self) -> float | None:
-        """Seconds until the next look; None for ever."""
+        """Seconds until the next look; None means to wait until the service stops."""
         if self._heads.has_transient_failure():
             return min(self._poll_s or self._retry_s, self._retry_s)
         return self._poll_s or None

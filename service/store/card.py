@@ -284,7 +284,7 @@ class Quantization(CardPart):
 class Golden(CardPart):
     """A small image (PNG, base64) and the probabilities it must get, in label order, within a tolerance.
 
-    They are Keras' own; of an int8 backbone they are its own where it was made.
+    Keras computed them. Those of an int8 backbone are its own, on the machine that made it.
     """
 
     image: Base64Bytes

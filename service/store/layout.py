@@ -30,7 +30,7 @@ Stamp = tuple[tuple[int, int] | None, ...]
 
 
 class Manifest(BaseModel):
-    """What lies beside compiled files: the sha256 of each, and the library that wrote them."""
+    """The list of compiled files: the sha256 of each, and the library that wrote them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -188,7 +188,7 @@ class Store:
         return self._writable() / BENCHMARK / f"{host}.json"
 
     def check_graph(self, card: Card) -> None:
-        """Raises VersionError when a version's int8 graph is missing or damaged; others have none."""
+        """Raises VersionError when the int8 graph of a version that has one is missing or damaged."""
         files = card.quantization.files if card.quantization else {}
         for name, sha256 in files.items():
             self._check(self.folder(card.head, card.version) / name, sha256)

@@ -75,7 +75,7 @@ def publish_compiled(store: Store, digest: str, engine: str, folder: Path, built
     except OSError:
         with contextlib.suppress(NotCompiled):
             store.compiled(digest, engine)
-            return  # Another process was faster.
+            return  # Another process has published them meanwhile.
         with contextlib.suppress(FileNotFoundError):
             target.rename(folder.parent / "replaced")
         folder.rename(target)

@@ -57,7 +57,7 @@ def confusion_table(one: Candidate) -> str:
         f"<tr>{_header('row', label)}{_shaded(counts)}</tr>"
         for label, counts in zip(labels, one.experiment.confusion, strict=True)
     )
-    caption = f"{one.head}: rows are the truth, columns what the head took it for"
+    caption = f"{one.head}: rows are true classes, columns predicted ones"
     return _scrolling(caption, f"<tr>{_headers(('', *labels))}</tr>", body)
 
 

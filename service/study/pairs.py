@@ -17,10 +17,10 @@ MIN_SEEDS = 2  # One seed alone has no interval.
 
 @dataclass(frozen=True)
 class Pair:
-    """Two heads; `better` is right at least as often, by `difference` (a share of the pictures).
+    """Two heads, of which `better` is right at least as often; `difference` is a share of the pictures.
 
-    The difference is paired by seed, or, without interval, that of one training each; `p` is that of
-    McNemar's test by picture on the published weights.
+    A difference with an interval is paired by seed; one without is that of one training each. `p` is
+    McNemar's, by picture, on the published weights.
     """
 
     better: str
@@ -31,9 +31,9 @@ class Pair:
 
     @property
     def is_different(self) -> bool:
-        """Whether chance, of seeds and of test pictures, does not explain the difference.
+        """Whether chance in seeds and in test pictures does not explain the difference.
 
-        The interval by seed, if there is one, must exclude 0, and McNemar's test by picture be
+        The interval by seed, if there is one, must exclude 0, and McNemar's test by picture must be
         significant.
         """
         low = self.difference.low
@@ -49,7 +49,7 @@ class Pair:
     def _grounds(self) -> str:
         told = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"  # noqa: PLR2004 (as printed)
         if self.difference.low is None or self.difference.high is None:
-            return f"by picture {told}; one training of each, whose chance is not in it"
+            return f"by picture {told}; one training of each, so the chance in training is not counted"
         low, high = points(self.difference.low), points(self.difference.high)
         return f"95 % interval {low} to {high} over {self.seeds} seeds; by picture {told}"
 
@@ -69,7 +69,7 @@ def notes(tested: Sequence[Candidate]) -> list[str]:
     if found := pairs(tested):
         told.append(
             f"Pairs compared: {len(found)}. Neither intervals nor p are corrected for their number: "
-            "of 20 pairs of equals about one would show a difference by chance."
+            "of 20 pairs of equal heads about one would show a difference by chance."
         )
         told.append("By picture: McNemar's exact test on the answers of the published weights.")
     heads_by_pictures: dict[object, list[str]] = {}
@@ -77,7 +77,7 @@ def notes(tested: Sequence[Candidate]) -> list[str]:
         heads_by_pictures.setdefault(one.pictures, []).append(one.head)
     if len(heads_by_pictures) > 1:
         groups = " | ".join(", ".join(heads) for heads in heads_by_pictures.values())
-        told.append(f"Not comparable, because pictures or splits were others: {groups}.")
+        told.append(f"Not comparable, because their pictures or splits differ: {groups}.")
     return told
 
 

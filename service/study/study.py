@@ -99,11 +99,11 @@ def _notes(rows: Sequence[StudyRow], report: Report | None) -> list[str]:
     if untested := [row.head for row in rows if not row.experiment]:
         told.append(f"Not compared, because `train` did not make them: {', '.join(untested)}.")
     if report is None:
-        return [*told, "Nothing was measured on this host; this does it: resnet-heads benchmark"]
+        return [*told, "Nothing was measured on this host; measure with: resnet-heads benchmark"]
     machine = report.machine
     measured = (
         f"Latency (p50 of single pictures) and memory (resident) on {report.heads[0].engine}: "
         f"measured {report.started:%Y-%m-%d} on {machine.host}, {machine.cpu}"
     )
-    others = "" if report.measured_here else "; processor, libraries or heads are others by now"
+    others = "" if report.measured_here else "; the processor, libraries or heads have changed since"
     return [*told, f"{measured}{others}."]

@@ -125,10 +125,10 @@ def test_even_a_heads_name_could_not_end_the_data(study):
 
 
 def test_a_confusion_matrix_is_a_table_with_shaded_cells(page, study):
-    table = next(text for _, text in page.all("table") if text.startswith("flatten: rows are the truth"))
+    table = next(text for _, text in page.all("table") if text.startswith("flatten: rows are true"))
     predicted = study.tested[0].experiment.predicted
     matrix = confusion_matrix(TRUTH, predicted)
-    told = table.removeprefix("flatten: rows are the truth, columns what the head took it for")
+    told = table.removeprefix("flatten: rows are true classes, columns predicted ones")
     for label in HOSTILE:
         told = told.replace(label, " ")
     assert "".join(told.split()) == "".join(map(str, matrix.ravel()))

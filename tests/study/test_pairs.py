@@ -87,7 +87,7 @@ def test_without_common_seeds_it_rests_on_the_pictures_alone(fewer):
     assert found.p == pytest.approx(2 / 2**7)
     assert str(found) == (
         "one is right on 70.0 points more pictures than other "
-        "(by picture p = 0.016; one training of each, whose chance is not in it)."
+        "(by picture p = 0.016; one training of each, so the chance in training is not counted)."
     )
     five = str(pair(one, experiment([0.8], wrong=range(5))))  # p = 2 / 2**5
     assert "no difference was found" in five
@@ -106,7 +106,7 @@ def test_heads_tested_on_other_pictures_are_not_compared_and_that_is_one_line():
     assert [(pair.better, pair.worse) for pair in pairs(tested)] == [("a", "b"), ("c", "d")]
     told = notes(tested)
     assert told[0].startswith("Pairs compared: 2. Neither intervals nor p are corrected")
-    assert told[-1] == "Not comparable, because pictures or splits were others: a, b | c, d."
+    assert told[-1] == "Not comparable, because their pictures or splits differ: a, b | c, d."
 
 
 def test_equal_digests_with_other_truths_are_other_pictures():

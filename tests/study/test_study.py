@@ -66,15 +66,15 @@ def test_a_report_without_single_pictures_gives_no_latency(bench):
 
 def test_it_says_where_and_when_costs_were_measured(bench):
     publish(bench.store, "gap")
-    assert study_of(bench).notes[-1].endswith("this does it: resnet-heads benchmark")
+    assert study_of(bench).notes[-1].endswith("measure with: resnet-heads benchmark")
     measure(bench, measured())
     told = study_of(bench).notes[-1]
     assert told.startswith(
         "Latency (p50 of single pictures) and memory (resident) on openvino: measured 2026-01-02"
     )
-    assert "others by now" not in told
+    assert "changed since" not in told
     publish(bench.store, "gap")
-    assert study_of(bench).notes[-1].endswith("; processor, libraries or heads are others by now.")
+    assert study_of(bench).notes[-1].endswith("; the processor, libraries or heads have changed since.")
 
 
 def test_heads_without_an_experiment_are_named_and_not_compared(bench):

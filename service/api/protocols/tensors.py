@@ -17,7 +17,7 @@ PROBABILITIES: Final = "probabilities"
 
 @dataclass(frozen=True)
 class Tensor:
-    """Data types are Open Inference Protocol's; -1 in a shape is any number."""
+    """An input or output, with a data type of Open Inference Protocol; -1 in a shape is any number."""
 
     name: str
     datatype: str
@@ -38,7 +38,7 @@ def output_of(head: LoadedHead) -> Tensor:
 def to_pixels(numbers: list[Any]) -> NDArray[np.uint8]:
     """Converts JSON numbers, nested or flat. Raises BadParameter for any but integers from 0 to 255."""
     try:
-        # dtype=object: else each element is as large as the longest text among them.
+        # Without dtype=object each element would be as large as the longest text among them.
         given = np.asarray(numbers, object)
     except ValueError as exc:  # numpy raises it for rows of different lengths and for too many levels.
         raise BadParameter("pixels: the rows differ in length.") from exc

@@ -8,7 +8,7 @@ from service.api.context import ENDED, InContext
 from service.api.schemas import inventory
 
 router = APIRouter(tags=["operation"])
-# A router of its own, because a setting says whether it needs a key.
+# The metrics have a router of their own, because a setting says whether they need a key.
 metrics_router = APIRouter(tags=["operation"])
 
 

@@ -21,8 +21,8 @@ EngineName = Literal["openvino", "keras"]
 GPU_QUESTION = "import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices('GPU'))"
 GPU_LIMIT_S = 120
 
-# On each import and each conversion OpenVINO starts a process that reports it to Google Analytics, and
-# waits for that where there is no network. It does without where this package is not to be had.
+# On each import and each conversion OpenVINO starts a process that reports to Google Analytics, and
+# waits for it where there is no network. It reports nothing where this package cannot be imported.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python's documented way
 
 

@@ -36,7 +36,7 @@ class KerasNetwork:
         return result
 
     def another(self) -> "KerasNetwork":
-        return self  # TensorFlow takes calls from any thread
+        return self  # A TensorFlow function takes calls from any thread.
 
 
 class KerasHead:

@@ -21,7 +21,7 @@ from service.serving.batcher import Trace
 from service.serving.explain.layers import Layer
 from service.store.card import Output
 
-TOLERANCE = 1e-4  # The largest error of the sum; relative where the logit is larger than 1.
+TOLERANCE = 1e-4  # The largest error of the sum, relative to logits larger than 1.
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ MIN_SIDE = 448  # Smaller pictures are enlarged, so that a legend fits beside th
 MAX_TITLE = 200
 MARGIN = 12
 BAR_HEIGHT = 14
-TEXT_SIZE = 15  # In pixels, as all sizes here.
+TEXT_SIZE = 15  # All sizes here are in pixels.
 LEGEND_HEIGHT = 3 * MARGIN + BAR_HEIGHT + 2 * TEXT_SIZE
 
 

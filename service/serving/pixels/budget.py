@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from service.errors import ImageTooLarge
 
-# Photographs have 1 to 10 pixels a byte. One megabyte can hold 32 images of 50 million each, half a
-# minute of decoding; 25 million pixels of the slowest kind take 0.7 s.
+# Photographs have 1 to 10 pixels for each byte of their files, but one megabyte can hold 32 images of
+# 50 million pixels, which take half a minute to decode. 25 million of the slowest kind take 0.7 s.
 SMALL_PIXELS = 25_000_000
 PIXELS_PER_BYTE = 24
 MAX_LARGEST = 4
@@ -15,7 +15,7 @@ class PixelBudget:
     """The pixels that one request may still decode. Thread-safe."""
 
     def __init__(self, images: Sequence[object], max_image_pixels: int) -> None:
-        # Other pictures are pixels already.
+        # Pictures that are not bytes are pixels already.
         size = sum(len(image) for image in images if isinstance(image, bytes))
         fair = max(SMALL_PIXELS, PIXELS_PER_BYTE * size)
         self._limit = min(fair, MAX_LARGEST * max_image_pixels)

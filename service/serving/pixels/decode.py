@@ -28,7 +28,8 @@ Image.MAX_IMAGE_PIXELS = None  # check_size replaces Pillow's own limit by the c
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
-# Progressive JPEGs make about 10. One of 140 KB that makes 1,000, over 25 million pixels, takes 18 s.
+# Progressive JPEGs have about 10 scans. A file of 140 KB with 1,000 scans of 25 million pixels takes
+# 18 s to decode.
 MAX_JPEG_PASSES = 10
 
 
@@ -95,7 +96,7 @@ def decode(
         image = read_image(data, spec, max_pixels, spend)
     except (ImageError, MemoryError):  # Lack of memory is not the sender's fault.
         raise
-    except Exception as exc:  # Pillow answers hostile bytes with almost any exception
+    except Exception as exc:  # Pillow answers hostile bytes with almost any exception.
         raise NotAnImage("the image is broken or truncated.") from exc
     return RESIZE[spec.resize](image, spec.width, spec.height)
 
@@ -114,7 +115,8 @@ def read_image(data: bytes, spec: Input, max_pixels: int, spend: Spend) -> Image
 def open_image(data: bytes, max_pixels: int) -> ImageFile:
     """Reads the header, and refuses images that would take too much memory or time to decode."""
     plugin = find_plugin(data)
-    if plugin is WebPImageFile and data[12:16] == b"VP8X":  # Pillow allocates this canvas while opening
+    # Pillow allocates the canvas of an extended WebP while opening it.
+    if plugin is WebPImageFile and data[12:16] == b"VP8X":
         width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
         check_size(width, height, max_pixels)
     if plugin is TiffImageFile and is_tiled(data):
@@ -124,7 +126,7 @@ def open_image(data: bytes, max_pixels: int) -> ImageFile:
     passes = data.count(b"\xff\xda") if plugin is JpegImageFile else 1
     if passes * image.width * image.height > MAX_JPEG_PASSES * max_pixels:
         raise NotAnImage(f"the JPEG image has {passes} scans, too many for its size.")
-    # Pillow decodes these in Python: 7 s for 29 KB that stand for 49 million pixels.
+    # Pillow decodes these in Python, which takes 7 s for 29 KB that hold 49 million pixels.
     if image.tile and image.tile[0][0] == "bmp_rle":
         raise NotAnImage("run-length encoded BMP images are not accepted.")
     return image

@@ -20,7 +20,7 @@ def load_img(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def image_dataset(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
-    """Resizes as tf.image.resize, rounded. (Pillow's transform truncates: half a level too dark.)"""
+    """Resizes as tf.image.resize does, and rounds. Pillow truncates, which is half a level too dark."""
     pixels = np.asarray(image)
     left, right, x = neighbours(image.width, width)
     upper, lower, y = neighbours(image.height, height)
@@ -50,7 +50,7 @@ def center_crop(image: Image.Image, width: int, height: int) -> NDArray[np.uint8
     wide, high = covering_size(image.size, (width, height))
     x, y = image.width / wide, image.height / high
     left, top = (wide - width) // 2 * x, (high - height) // 2 * y
-    # Only this part is resized: all of a picture of 65,500 x 1 would become 17 million wide.
+    # Resize only the part that is kept: all of a picture of 65,500 x 1 would be 17 million pixels wide.
     box = (left, top, min(left + width * x, image.width), min(top + height * y, image.height))
     return np.asarray(image.resize((width, height), Resampling.BILINEAR, box))
 

@@ -29,7 +29,7 @@ class InputTensor(BaseModel):
     """The images: `pixels` in the size of the head's input, or whole files as `image_bytes`."""
 
     name: Literal["pixels", "image_bytes"]
-    shape: Annotated[list[Count], FailFast()]  # FailFast: reporting many wrong items takes long.
+    shape: Annotated[list[Count], FailFast()]  # Reporting many wrong items takes long.
     datatype: Literal["UINT8", "BYTES"]
     parameters: InputParameters = InputParameters()
     data: list[Any] | None = Field(
