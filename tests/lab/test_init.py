@@ -12,6 +12,7 @@ from process import reserved_port, run
 from service.errors import CommandError
 from service.lab.backbones import imagenet
 from service.lab.init import fill
+from service.store.card import PREPROCESSING
 from service.store.layout import Store
 
 HEADS = ("gap", "flatten")
@@ -72,11 +73,8 @@ def test_a_weights_file_gives_both_heads(imagenet_store):
         assert card.origin == "imagenet"
         assert card.labels == imagenet.labels()
         assert card.training is None
-        assert (card.input.preprocessing, card.input.resize, card.input.decode) == (
-            "caffe",
-            "center_crop",
-            "exact",
-        )
+        assert card.input.preprocessing == PREPROCESSING["caffe"]
+        assert (card.input.resize, card.input.decode) == ("center_crop", "exact")
         assert (card.input.height, card.input.width) == (224, 224)
 
 

@@ -1,5 +1,6 @@
 """`remove` takes versions out whole, with the compiled files that nobody else uses, no more."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -11,23 +12,21 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fakes import FakeEngine, card, publish, publish_network, quantization
+from fakes import card, publish, publish_network, quantization, source
+from process import MODULES
+from stored import BACKBONE, HEAD, empty, load
 
 from service.errors import CommandError, VersionError
-from service.serving.heads import Heads
 from service.store.layout import CARD, COMPILED, MODEL, Store
 from service.store.publish import publish_version, staged
 from service.store.removal import REMOVING, remove
 
 NOBODY = 65534
-BACKBONE, HEAD = "b" * 64, "e" * 64
 
 
 @pytest.fixture
 def store(tmp_path):
-    root = tmp_path / "store"
-    root.mkdir()
-    return Store(root, tmp_path / "cache")
+    return empty(tmp_path)
 
 
 def structure(sign: str):
@@ -118,8 +117,7 @@ def test_a_version_without_a_card_can_be_removed(store):
 def open_store():
     """A store that any user may enter; pytest's own folders are private."""
     with tempfile.TemporaryDirectory() as name:
-        made = Store(Path(name) / "store", Path(name) / "cache")
-        made.root.mkdir()
+        made = empty(Path(name))
         for folder in (Path(name), made.root):
             folder.chmod(0o777)
         yield made
@@ -134,10 +132,9 @@ def removed_by_ordinary_user(store, head, version):
         f"try: print(*remove(store, '{head}', [{version}]).notes)\n"
         "except CommandError as exc: print(exc)"
     )
-    modules = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | modules,
+        env=os.environ | MODULES,
         capture_output=True,
         text=True,
         check=True,
@@ -242,8 +239,7 @@ def test_a_running_server_drops_it_at_its_next_look(store):
     publish_whole(store, "flatten", "f")
     for _ in range(2):
         publish_whole(store)
-    heads = Heads(store, FakeEngine, 2, lambda *_: None)
-    heads.load()
+    heads = load(store)
     assert heads.get("gap").card.version == 2
     remove(store, "gap", [2])
     assert heads.refresh()
@@ -299,8 +295,26 @@ def test_two_that_remove_a_head_at_once_remove_each_version_once(store):
         assert compiled(store) == {"b", "f"}
 
 
+def test_a_head_whose_folder_is_removed_between_two_steps_of_a_publisher_is_published(store):
+    removals = []
+
+    class StagedFolder(type(Path())):
+        """Just before its first rename, somebody else removes the folder of the head."""
+
+        def rename(self, target):
+            if not removals:
+                removals.append(target.parent.rmdir())
+            return super().rename(target)
+
+    with staged(store.root) as folder:
+        (folder / MODEL).write_bytes(b"a model")
+        kept = source(hashlib.sha256(b"a model").hexdigest())
+        published = publish_version(store, StagedFolder(folder), card("gap", source=kept))
+    assert removals
+    assert store.read_card("gap", published.version) == published
+
+
 def test_what_is_published_while_its_head_is_removed_is_published(store):
-    """Also when the folder of the head goes away between two of the publisher's steps."""
     is_done = threading.Event()
 
     def clear():
