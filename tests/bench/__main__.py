@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from bench import fleet, look, picture, protocols, stores
 from bench.figures import Figures
-from bench.measure import InProcess, load, report, seconds_to_ready
+from bench.measure import InProcess, closed_loop, report, seconds_to_ready
 from process import resident_mb, serving
 
 from service.benchmark import machine
@@ -80,9 +80,9 @@ def one_backbone(figures: Figures, alone: InProcess, url: str, body: Path) -> No
     for decode, target in urls.items():
         decode_ms = alone.decode_ms(body.read_bytes(), decode, 0.5)
         call_ms = np.median(alone.latencies_ms(1, 1.5))
-        single = load([target], 1, 3, body)
+        single = closed_loop([target], 1, 3, body)
         engine = alone.latencies_ms(8, 3)
-        many = load([target], CLIENTS, 8, body)
+        many = closed_loop([target], CLIENTS, 8, body)
         throughput.append(many.per_second())
         figures.add(
             single.outside(), f"outside decode and inference, one client, p50, {decode}", "ms", 2.5
@@ -101,7 +101,7 @@ def one_backbone(figures: Figures, alone: InProcess, url: str, body: Path) -> No
         figures.add(
             many.p(95) / mean_ms, f"p95 at 16 clients / (16 / throughput), {decode}", at_most=1.25
         )
-    both = load(list(urls.values()), CLIENTS, 6, body)
+    both = closed_loop(list(urls.values()), CLIENTS, 6, body)
     figures.add(
         both.per_second() / np.mean(throughput), "half the clients on each of two backbones / on one"
     )
@@ -110,12 +110,12 @@ def one_backbone(figures: Figures, alone: InProcess, url: str, body: Path) -> No
 def sharing(figures: Figures, url: str, body: Path) -> None:
     """Two heads on one backbone, 16 classes."""
     flatten, gap = (f"{url}/predict?head={head}" for head in ("flatten", "gap"))
-    one_head = load([flatten], CLIENTS, 6, body).per_second()
-    halves = load([flatten, gap], CLIENTS, 6, body).per_second()
+    one_head = closed_loop([flatten], CLIENTS, 6, body).per_second()
+    halves = closed_loop([flatten, gap], CLIENTS, 6, body).per_second()
     name = "half the clients on each of two sharing heads / on one"
     figures.add(halves / one_head, name, at_least=0.95)
-    slower = max(load([head], 1, 2, body).p(50) for head in (flatten, gap))
-    both = load([f"{url}/compare"], 1, 2, body).p(50)
+    slower = max(closed_loop([head], 1, 2, body).p(50) for head in (flatten, gap))
+    both = closed_loop([f"{url}/compare"], 1, 2, body).p(50)
     figures.add(both / slower, "/compare on two sharing heads / the slower alone, p50", at_most=1.15)
 
 
@@ -131,7 +131,7 @@ def memory(figures: Figures, store: stores.Store, body: Path) -> None:
         urls = [f"{server.url}/predict?head={head}" for head in ("flatten", "gap")]
         answered = 0
         while answered < REQUESTS:
-            answered += len(load(urls, CLIENTS, 5, body).latency)
+            answered += len(closed_loop(urls, CLIENTS, 5, body).latency)
         name = "resident memory of serve, demo store, after 500 requests at 16 clients"
         figures.add(resident_mb(server), name, "MB", 500)
 

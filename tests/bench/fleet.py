@@ -10,10 +10,10 @@ import httpx
 import numpy as np
 from bench import stores
 from bench.figures import Figures
-from bench.measure import load as closed_loop
-from fleet.load import Load, latencies_s, load
+from bench.measure import closed_loop
 from fleet.overload import LARGE, TIMES, mixed, overload, returning, share
 from fleet.replicas import proxied, replicas
+from load.run import Load, latencies_s, load
 from waiting import wait_until
 
 from service.console import track
@@ -83,7 +83,7 @@ def swapped(figures: Figures, demo: Store, other: Store, body: Path) -> None:
         shutil.copytree(other.root / ".compiled", store.root / ".compiled", dirs_exist_ok=True)
         with (
             replicas(store, 1, "--reload-poll-s", "0.2") as (server,),
-            load(f"{server.url}/predict?head=gap", body, clients=SWAP_CLIENTS) as under_way,
+            load([f"{server.url}/predict?head=gap"], body, clients=SWAP_CLIENTS) as under_way,
         ):
             time.sleep(BEFORE_S)
             card = other.read_card("gap", 1)
@@ -95,7 +95,6 @@ def swapped(figures: Figures, demo: Store, other: Store, body: Path) -> None:
                 wait_until(lambda: serves(client) == 2, every_s=0.25)
             done = time.monotonic()
             time.sleep(1)
-            under_way.end()
     assert under_way.failed() == []
     assert are_whole(under_way), "an answer of two versions"
     before = latencies_s(under_way.of(200, published - BEFORE_S + 2, published - 1))
@@ -111,7 +110,7 @@ def serves(client: httpx.Client) -> int:
 
 def are_whole(answers: Load) -> bool:
     """Whether each answer's label is of the version that it names."""
-    told = [one["answer"].partition('"timing_ms"')[0].rstrip(",") + "}" for one in answers.of(200)]
+    told = [one.answer.partition('"timing_ms"')[0].rstrip(",") + "}" for one in answers.of(200)]
     parsed = [json.loads(text) for text in told]
     return all(
         (one["version"] == 2) == one["results"][0]["predictions"][0]["label"].startswith("class ")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from bench import stores
 from bench.figures import Figures
-from bench.measure import InProcess, load
+from bench.measure import InProcess, closed_loop
 from process import serving
 
 from service.console import track
@@ -25,7 +25,7 @@ def measure(figures: Figures, folder: Path, rounds: int, body: Path) -> None:
                 for head in HEADS:
                     explained(figures, f"{head}, {classes} classes", f"{url}/{{}}?head={head}", body)
             image_ms = np.median(alone.latencies_ms(8, 2)) / 8
-            shifted = load([f"{small.url}/shift?head=gap"], 1, 4, body).p(50)
+            shifted = closed_loop([f"{small.url}/shift?head=gap"], 1, 4, body).p(50)
             name = (
                 f"/shift by {len(GRID)} offsets, gap, p50 / ({len(GRID)} x engine at batch 8, an image)"
             )
@@ -34,5 +34,7 @@ def measure(figures: Figures, folder: Path, rounds: int, body: Path) -> None:
 
 def explained(figures: Figures, what: str, url: str, body: Path) -> None:
     """The same head and picture, asked in turns."""
-    predicted, looked = (load([url.format(route)], 1, 2, body).p(50) for route in ("predict", "explain"))
+    predicted, looked = (
+        closed_loop([url.format(route)], 1, 2, body).p(50) for route in ("predict", "explain")
+    )
     figures.add(looked / predicted, f"/explain / /predict, {what}, p50", at_most=1.3)

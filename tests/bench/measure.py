@@ -4,13 +4,13 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import httpx
 import numpy as np
+from load.run import latencies_s, loaded
 from process import serving
 from waiting import wait_until
 
@@ -20,21 +20,18 @@ from service.serving.pixels.decode import decode as decode_file
 from service.store.card import Input
 from service.store.layout import Store
 
-CLIENT = Path(__file__).with_name("client.py")
 SETTLING_S = 1.0  # clients start all at once; what comes after that is steady
 MAX_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True)
-class Load:
+class Answers:
     """What clients saw: when each answer came, in seconds; the rest in ms, (requests,) each."""
 
     finished_s: np.ndarray
     latency: np.ndarray
     decode: np.ndarray
-    queue: np.ndarray
     inference: np.ndarray
-    total: np.ndarray
 
     def per_second(self) -> float:
         """Answers a second: the slope of their count, which batches at the edges do not bend."""
@@ -49,19 +46,15 @@ class Load:
         return float(np.median(self.latency - self.decode - self.inference))
 
 
-def load(
-    urls: Sequence[str],
-    clients: int,
-    seconds: float,
-    body: Path,
-    headers: Mapping[str, str] = MappingProxyType({}),
-) -> Load:
-    """Closed-loop clients in a process of their own; the first second is left out."""
-    command = [sys.executable, CLIENT, str(seconds + SETTLING_S), str(clients), body]
-    command += [json.dumps(dict(headers)), *urls]
-    done = subprocess.run(command, capture_output=True, timeout=seconds + 60, check=True)
-    answers = np.array(json.loads(done.stdout))
-    return Load(*answers[answers[:, 0] > answers[:, 0].max() - seconds].T)
+def closed_loop(urls: Sequence[str], clients: int, seconds: float, body: Path, **headers) -> Answers:
+    """Of so many clients, after their first second. Fails unless every answer is a 200."""
+    end_s = SETTLING_S + seconds
+    load = loaded(urls, body, headers=headers, clients=clients, seconds=end_s)
+    assert load.statuses().keys() == {200}, load.statuses()
+    sent = load.answered(SETTLING_S, end_s)
+    rows = [(one.finished, one.stages_ms["decode"], one.stages_ms["inference"]) for one in sent]
+    finished_s, decode, inference = np.array(rows).T
+    return Answers(finished_s, 1e3 * latencies_s(sent), decode, inference)
 
 
 class InProcess:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from bench import stores
 from bench.figures import Figures
-from bench.measure import load
+from bench.measure import closed_loop
 from process import serving
 from tritonclient.http import InferenceServerClient, InferInput
 
@@ -41,7 +41,7 @@ def _rates(asked: Mapping[str, tuple[str, Path, Mapping[str, str]]]) -> dict[str
     rates = dict.fromkeys(asked, 0.0)
     for kind in (*asked, *reversed(asked)):
         url, path, headers = asked[kind]
-        rates[kind] += load([url], CLIENTS, SECONDS, path, headers).per_second() / 2
+        rates[kind] += closed_loop([url], CLIENTS, SECONDS, path, **headers).per_second() / 2
     return rates
 
 

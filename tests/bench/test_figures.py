@@ -1,12 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from bench.figures import Figures
-from bench.measure import Load
+from bench.measure import Answers, closed_loop
+from live import running
+from scripted import Script, ok, status
 
 
 def loaded(count, **given):
-    names = ("finished_s", "latency", "decode", "queue", "inference", "total")
-    return Load(**(dict.fromkeys(names, np.zeros(count)) | given))
+    names = ("finished_s", "latency", "decode", "inference")
+    return Answers(**(dict.fromkeys(names, np.zeros(count)) | given))
 
 
 def test_answers_a_second_are_the_slope_of_their_count():
@@ -27,6 +31,18 @@ def test_what_is_neither_decoding_nor_inference_is_outside():
         inference=np.array([5.0, 17, 20]),
     )
     assert load.outside() == pytest.approx(4)
+
+
+def test_clients_are_measured_after_their_first_second_if_all_are_answered():
+    upstream = Script(ok(**{"Server-Timing": "decode;dur=1, queue;dur=2, inference;dur=3, total;dur=6"}))
+    with running(upstream) as url:
+        found = closed_loop([url], 2, 0.5, Path(__file__))
+    assert (set(found.decode), set(found.inference)) == ({1}, {3})
+    assert 10 < found.latency.sum() < 2000, "of two clients who wait for half a second, in ms"
+    assert np.ptp(found.finished_s) < 0.5
+    assert len(found.latency) < len(upstream.requests)
+    with running(Script(status(500), ok())) as url, pytest.raises(AssertionError, match="500: 1"):
+        closed_loop([url], 1, 0.1, Path(__file__))
 
 
 def test_a_row_has_the_median_of_its_rounds_and_the_middle_half():

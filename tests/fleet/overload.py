@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from fleet.load import Load, latencies_s, load
 from fleet.replicas import Replica
+from load.run import Load, latencies_s, load, loaded
 from process import resident_mb
 
 CLIENTS = 16
@@ -47,7 +47,7 @@ def overload(replica: Replica, body: Path, seconds: float) -> Overload:
     before_s = alone_s(url, body)
     grown_mb, counted = -resident_mb(replica.server), counts(replica)
     flooding = {"rate": TIMES * peak_per_s, "seconds": seconds}
-    with alive(replica.url) as checks_s, load(url, body, CLIENT_CORE, **flooding) as flood:
+    with alive(replica.url) as checks_s, load([url], body, CLIENT_CORE, **flooding) as flood:
         time.sleep(seconds + AFTER_S)
         after_s = alone_s(url, body)
         flood.wait()
@@ -67,18 +67,16 @@ def overload(replica: Replica, body: Path, seconds: float) -> Overload:
 
 
 def peak(url: str, body: Path) -> float:
-    """Answers a second to as many clients as keep it busy."""
-    with load(url, body, CLIENT_CORE, clients=CLIENTS, seconds=PEAK_S + SETTLING_S) as most:
-        most.wait()
+    """Answers a second to as many clients as keep it busy; refusals must not keep it from answering."""
+    many = {"clients": CLIENTS, "rest": 0.1, "seconds": PEAK_S + SETTLING_S}
+    most = loaded([url], body, CLIENT_CORE, **many)
     return per_second(most, SETTLING_S, PEAK_S + SETTLING_S)
 
 
 def returning(replica: Replica, body: Path, rate: float, seconds: float, obey_s: float) -> Load:
     """A flood whose refused requests come back as told, until `obey_s` after its end."""
     flooding = {"rate": rate, "seconds": seconds, "obey": obey_s}
-    with load(f"{replica.url}/predict", body, CLIENT_CORE, **flooding) as flood:
-        flood.wait()
-    return flood
+    return loaded([f"{replica.url}/predict"], body, CLIENT_CORE, **flooding)
 
 
 def mixed(replica: Replica, body: Path, images_per_s: float, seconds: float) -> tuple[Load, Load]:
@@ -87,10 +85,10 @@ def mixed(replica: Replica, body: Path, images_per_s: float, seconds: float) -> 
     text = base64.b64encode(body.read_bytes()).decode()
     many.write_text(json.dumps({"images": [text] * LARGE}))
     one = {"rate": images_per_s / 2, "seconds": seconds}
-    large = {"rate": images_per_s / 2 / LARGE, "seconds": seconds, "type": "application/json"}
+    large = one | {"rate": images_per_s / 2 / LARGE, "headers": {"Content-Type": "application/json"}}
     with (
-        load(url, body, CLIENT_CORE, **one) as single,
-        load(url, many, CLIENT_CORE, **large) as whole,
+        load([url], body, CLIENT_CORE, **one) as single,
+        load([url], many, CLIENT_CORE, **large) as whole,
     ):
         single.wait()
         whole.wait()
@@ -104,15 +102,12 @@ def share(load: Load) -> float:
 
 def per_second(load: Load, since_s: float, until_s: float) -> float:
     """Answers a second between those seconds of a load."""
-    begun = min(one["due"] for one in load.sent)
-    inside = [since_s <= one["finished"] - begun < until_s for one in load.of(200)]
-    return sum(inside) / (until_s - since_s)
+    return len(load.answered(since_s, until_s)) / (until_s - since_s)
 
 
 def alone_s(url: str, body: Path) -> float:
     """The median latency of a client alone."""
-    with load(url, body, CLIENT_CORE, clients=1, seconds=2) as one:
-        one.wait()
+    one = loaded([url], body, CLIENT_CORE, clients=1, seconds=2)
     return float(np.median(latencies_s(one.of(200))))
 
 

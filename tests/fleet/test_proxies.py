@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from fakes import picture
-from fleet.load import load
 from fleet.replicas import replicas
+from load.run import load, loaded
 
 pytestmark = pytest.mark.fleet
 
@@ -29,7 +29,7 @@ def test_a_rolling_restart_fails_no_request(small_store, proxy, small_picture, l
     with (
         replicas(small_store, 2, *FLAGS) as servers,
         proxy(ports(servers)) as url,
-        load(f"{url}/predict", small_picture, clients=CLIENTS) as under_way,
+        load([f"{url}/predict"], small_picture, clients=CLIENTS) as under_way,
     ):
         for number in range(max(ROUNDS)):
             for one in servers:
@@ -37,7 +37,6 @@ def test_a_rolling_restart_fails_no_request(small_store, proxy, small_picture, l
                 one.restart()
             if number + 1 >= min(ROUNDS) and answered > ROLLED:
                 break
-        under_way.end()
     ledger.add(under_way.statuses(), f"{2 * (number + 1)} restarts")
     assert under_way.failed() == []
     assert under_way.statuses()[200] >= ROLLED
@@ -47,26 +46,24 @@ def test_a_kill_loses_at_most_what_was_in_work(small_store, proxy, small_picture
     with (
         replicas(small_store, 2) as servers,
         proxy(ports(servers)) as url,
-        load(f"{url}/predict", small_picture, clients=CLIENTS) as under_way,
+        load([f"{url}/predict"], small_picture, clients=CLIENTS) as under_way,
     ):
         time.sleep(2)
         servers[0].kill()
         killed = time.monotonic()
         time.sleep(3)
-        under_way.end()
     failed = under_way.failed()
     ledger.add(under_way.statuses(), f"{len(failed)} lost of at most {CLIENTS} in work")
     assert len(failed) <= CLIENTS
-    assert all(one["due"] <= killed for one in failed), "it was asked after it had died"
-    assert all(one["status"] in (0, 502) for one in failed)
+    assert all(one.due <= killed for one in failed), "it was asked after it had died"
+    assert all(one.status in (0, 502) for one in failed)
     assert len(under_way.of(200, since=killed + 1)) > 20, "the other one did not serve on"
 
 
 def test_a_replica_that_refuses_stays_in(small_store, proxy, small_picture, ledger):
     full = ("--max-queued-images", "1")
     with replicas(small_store, 2, *full) as servers, proxy(ports(servers)) as url:
-        with load(f"{url}/predict", small_picture, clients=2 * CLIENTS, seconds=3) as flood:
-            flood.wait()
+        flood = loaded([f"{url}/predict"], small_picture, clients=2 * CLIENTS, seconds=3)
         ledger.add(flood.statuses())
         assert flood.failed() == []
         assert flood.statuses()[429] > 100
@@ -95,12 +92,11 @@ def test_idle_connections_give_no_502(small_store, proxy, small_picture, ledger)
     with (
         replicas(small_store, 2, "--keep-alive-s", "2") as servers,
         proxy(ports(servers), **shorter) as url,
-        load(f"{url}/predict", small_picture, **idle) as under_way,
     ):
-        under_way.wait()
-    ledger.add(under_way.statuses(), "a pause of 1 s before each")
-    assert under_way.failed() == []
-    assert len(under_way.sent) >= 2000
+        idling = loaded([f"{url}/predict"], small_picture, **idle)
+    ledger.add(idling.statuses(), "a pause of 1 s before each")
+    assert idling.failed() == []
+    assert len(idling.sent) >= 2000
 
 
 def drip(url: str, head: bytes, dripped: bytes, every_s: float) -> tuple[bytes, float]:

@@ -3,19 +3,17 @@
 import json
 import re
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from threading import Event
 
 import documents
 import httpx
 import pytest
 import yaml
 from fakes import picture
+from load.run import load
 from process import serving
 from ray_cluster import two_nodes
 
@@ -161,61 +159,19 @@ def test_a_burst_is_refused_as_serve_refuses_it(on_ray, plain):
     assert burst(on_ray) == burst(plain)
 
 
-@dataclass(frozen=True)
-class Sent:
-    """One request and what became of it; `status` is 0 where no answer came. Times are monotonic."""
-
-    number: int
-    began: float
-    ended: float
-    status: int
-
-
-class Load:
-    """Clients that each send the next request when the last one is over, until they are stopped."""
-
-    def __init__(self, url, name):
-        self._url, self.name = url, name
-        self._is_over = Event()
-        self.sent = []
-
-    def __enter__(self):
-        self._pool = ThreadPoolExecutor(CLIENTS)
-        self._running = [self._pool.submit(self._run, number) for number in range(CLIENTS)]
-        return self
-
-    def __exit__(self, *_):
-        self._is_over.set()
-        for one in self._running:
-            one.result(60)
-        self._pool.shutdown()
-
-    def statuses(self):
-        return Counter(one.status for one in self.sent)
-
-    def _run(self, client_number):
-        with httpx.Client(base_url=self._url, headers=KEY, timeout=30) as client:
-            number = client_number
-            while not self._is_over.is_set():
-                one = self._send(client, number)
-                self.sent.append(one)
-                number += CLIENTS
-                if one.status != 200:
-                    time.sleep(REST_S)
-
-    def _send(self, client, number):
-        began, status = time.monotonic(), 0
-        with suppress(httpx.HTTPError):
-            request_id = f"{self.name}-{number}"
-            status = client.post(
-                "/predict", files=IMAGES, headers={"X-Request-ID": request_id}
-            ).status_code
-        return Sent(number, began, time.monotonic(), status)
+@pytest.fixture
+def under_load(on_ray, tmp_path):
+    """`with under_load(name=name) as running`: clients who each send the next request after the last."""
+    request = on_ray.build_request("POST", "/predict", files=IMAGES)
+    body = tmp_path / "images"
+    body.write_bytes(request.read())
+    headers = KEY | {"Content-Type": request.headers["Content-Type"]}
+    return partial(load, [str(request.url)], body, headers=headers, clients=CLIENTS, rest=REST_S)
 
 
-def answered_by(cluster, pid, load):
-    """The numbers of the requests that a replica says it answered with 200."""
-    return {int(one) for one in re.findall(rf"\[{load.name}-(\d+)\]: \S+ \S+ 200", cluster.log(pid))}
+def answered_by(cluster, pid, name):
+    """The ids of the requests of a load that a replica says it answered with 200."""
+    return set(re.findall(rf"\[({name}-\d+)\]: \S+ \S+ 200", cluster.log(pid)))
 
 
 def both(cluster):
@@ -226,37 +182,36 @@ def both(cluster):
     return on_head, on_worker
 
 
-def test_a_second_replica_comes_under_load_on_the_other_node_and_answers(cluster, on_ray, ledger):
+def test_a_second_replica_comes_under_load_on_the_other_node_and_answers(cluster, under_load, ledger):
     (first,) = cluster.replicas()
-    with Load(str(on_ray.base_url), "scale") as load:
+    with under_load(name="scale") as running:
         (second,) = {*both(cluster)} - {first}
-        cluster.wait_until(lambda: len(answered_by(cluster, second, load)) > CLIENTS, SCALE_S)
-    ledger.add(load.statuses(), "1 to 2 replicas")
-    assert load.statuses().keys() <= {200, 429}
-    by_first, by_second = answered_by(cluster, first, load), answered_by(cluster, second, load)
+        cluster.wait_until(lambda: len(answered_by(cluster, second, "scale")) > CLIENTS, SCALE_S)
+    ledger.add(running.statuses(), "1 to 2 replicas")
+    assert running.statuses().keys() <= {200, 429}
+    by_first, by_second = (answered_by(cluster, one, "scale") for one in (first, second))
     assert not by_first & by_second
-    assert by_first | by_second == {one.number for one in load.sent if one.status == 200}
+    assert by_first | by_second == {one.id for one in running.of(200)}
 
 
-def test_a_node_killed_under_load_costs_what_was_in_flight_on_it(cluster, on_ray, ledger):
-    with Load(str(on_ray.base_url), "kill") as load:
+def test_a_node_killed_under_load_costs_what_was_in_flight_on_it(cluster, under_load, ledger):
+    with under_load(name="kill") as running:
         left, lost = both(cluster)
-        cluster.wait_until(lambda: len(answered_by(cluster, lost, load)) > CLIENTS, SCALE_S)
+        cluster.wait_until(lambda: len(answered_by(cluster, lost, "kill")) > CLIENTS, SCALE_S)
         killing = time.monotonic()
         cluster.worker.kill()
         killed = time.monotonic()
-        before = len(load.sent)
-        cluster.wait_until(lambda: len(load.sent) > before + 10 * CLIENTS, SCALE_S)
-    ledger.add(load.statuses(), f"at most {CLIENTS} in flight")
+        more = len(answered_by(cluster, left, "kill")) + 10 * CLIENTS
+        cluster.wait_until(lambda: len(answered_by(cluster, left, "kill")) > more, SCALE_S)
+    ledger.add(running.statuses(), f"at most {CLIENTS} in flight")
     assert not cluster.worker.pids()
-    answered = {one.number for one in load.sent if one.status == 200}
-    failed = [one for one in load.sent if one.status not in (200, 429)]
+    answered, failed = {one.id for one in running.of(200)}, running.failed()
     assert {one.status for one in failed} <= {500, 504, 0}, "Ray's own, a missed deadline, or none"
     assert len(failed) <= CLIENTS
-    assert all(one.began < killed and one.ended > killing for one in failed), "it was not in flight"
-    by_left, by_lost = (answered_by(cluster, one, load) for one in (left, lost))
-    assert by_left | by_lost <= answered | {one.number for one in failed}
-    unlogged = [one for one in load.sent if one.number in answered - by_left - by_lost]
+    assert all(one.due < killed and one.finished > killing for one in failed), "it was not in flight"
+    by_left, by_lost = (answered_by(cluster, one, "kill") for one in (left, lost))
+    assert by_left | by_lost <= answered | {one.id for one in failed}
+    unlogged = [one for one in running.of(200) if one.id not in by_left | by_lost]
     assert len(unlogged) <= CLIENTS
-    assert all(one.ended <= killed + 1 for one in unlogged), "only the log's last lines died with it"
-    assert by_left >= {one.number for one in load.sent if one.began > killed and one.status == 200}
+    assert all(one.finished <= killed + 1 for one in unlogged), "only the log's last lines died with it"
+    assert by_left >= {one.id for one in running.of(200, since=killed)}
