@@ -99,6 +99,12 @@ def augmented():
     return keras.Model(inputs, head(x))
 
 
+def cropped():
+    x = inputs = L.Input((SIDE, SIDE, 3))
+    x = L.Conv2D(8, 3, strides=4)(layer("RandomCrop")(40, 48)(x))
+    return keras.Model(inputs, head(x))
+
+
 def no_input_layer():
     model = keras.Sequential()
     model.add(L.Conv2D(8, 3, strides=4, activation="relu", input_shape=(SIDE, SIDE, 3)))
@@ -124,9 +130,10 @@ MADE = {
             (torch, KERAS),
             (slashes, KERAS),
             (augmented, KERAS),
+            (cropped, H5),
         ],
     ),
-    "3.3.3": ("k333", [(caffe, H5), (partly_frozen, PARTS)]),
+    "3.3.3": ("k333", [(caffe, H5), (partly_frozen, PARTS), (cropped, KERAS)]),
     "3.8.0": ("k380", [(partly_frozen, H5), (partly_frozen, KERAS)]),
 }
 

@@ -139,6 +139,21 @@ def test_an_unpacked_file_is_loaded_from_its_folder(name, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("saved_as", ["h5", "keras"])
+def test_named_inputs_and_outputs_stay_named(saved_as, tmp_path):
+    inputs = {"picture": keras.Input((8, 8, 3), name="picture")}
+    x = L.Flatten()(inputs["picture"])
+    model = keras.Model(inputs, {"a": L.Dense(2, name="a")(x), "b": L.Dense(3, name="b")(x)})
+    model.compile(loss={"a": "mse", "b": "mae"})
+    model.save(tmp_path / f"model.{saved_as}")
+    loaded = load(tmp_path / f"model.{saved_as}")
+    batch = {"picture": np.random.default_rng(1).random((2, 8, 8, 3), np.float32)}
+    expected, given = model(batch), loaded.model(batch)
+    for name in ("a", "b"):
+        np.testing.assert_array_equal(given[name], expected[name])
+    assert loaded.loss is None, "there are two"
+
+
 # what the file says besides
 
 
@@ -272,6 +287,14 @@ def test_a_lambda_with_code_is_refused_whatever_is_said(saved_as, is_identity, t
     assert "Rescaling(1/255) or --preprocessing" in sentence
 
 
+def test_a_lambda_of_a_function_of_keras_is_read_as_it_was(tmp_path):
+    layers = (L.Lambda(keras.activations.relu), L.Flatten())
+    model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    model.save(tmp_path / "model.keras")
+    batch = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype("float32")
+    np.testing.assert_array_equal(answers(load(tmp_path / "model.keras"), batch), model(batch))
+
+
 # what cannot be mended
 
 
@@ -293,9 +316,28 @@ def test_a_layer_of_somebodys_own_is_called_a_custom_object(name, tmp_path):
     assert "it holds 'MyPadding', a custom object" in refused(file)
 
 
-def test_an_activation_that_keras_3_computes_otherwise_is_refused(tmp_path):
-    file = h5_with(tmp_path, "k2-functional-gap-h5", '"softmax"', '"hard_sigmoid"')
-    assert "hard_sigmoid, which Keras 3 computes otherwise" in refused(file)
+@pytest.mark.parametrize(
+    ("name", "old", "new", "what"),
+    [
+        ("k2-functional-gap-h5", '"softmax"', '"hard_sigmoid"', "hard_sigmoid"),
+        ("tf24-augmented-h5", '"RandomHeight"', '"RandomCrop"', "RandomCrop"),
+        (
+            "k1-old-flatten",
+            '"class_name": "Flatten", "config": {',
+            '"class_name": "UpSampling2D", "config": {"interpolation": "bilinear", ',
+            "UpSampling2D with bilinear interpolation",
+        ),
+    ],
+)
+def test_what_keras_of_today_computes_otherwise_is_refused(name, old, new, what, tmp_path):
+    sentence = refused(h5_with(tmp_path, name, old, new))
+    assert f"it holds {what}, which Keras of today computes otherwise" in sentence
+
+
+def test_a_layer_that_keras_has_no_longer_is_not_called_somebodys_own(tmp_path):
+    change = ('"class_name": "Flatten"', '"class_name": "LocallyConnected2D"')
+    sentence = refused(h5_with(tmp_path, "k1-old-flatten", *change))
+    assert "LocallyConnected2D, a layer that Keras 3 has no longer" in sentence
 
 
 def test_an_unknown_operation_of_tensorflow_is_named(tmp_path):

@@ -14,11 +14,11 @@ from keras.src.saving.serialization_lib import ObjectSharingScope
 from service.errors import CommandError
 from service.lab.models.archive import check_archive, check_folder
 from service.lab.models.formats import name_of, recognise
-from service.lab.models.saved import Saved, Unloadable
+from service.lab.models.saved import OTHERS, Saved, Unloadable
 from service.lab.models.saved.configuration import function_of_lambda, modernised
 from service.lab.models.saved.hdf5 import opened
 from service.lab.models.saved.source import Source, of_h5, of_keras
-from service.lab.models.saved.variables import OTHERS, assign_by_name, assign_by_path
+from service.lab.models.saved.variables import assign_by_name, assign_by_path
 
 MADE_UP = "freshly-initialized weights"
 UNINITIALIZED = "uninitialized_variables"
@@ -70,9 +70,7 @@ def load(path: Path, architecture: Path | None = None, *, lambda_is_identity: bo
 
 
 def _loaded(source: Source, lambda_is_identity: bool) -> Loaded:
-    changed = modernised(
-        source.config, is_keras_2=source.is_keras_2, is_lambda_identity=lambda_is_identity
-    )
+    changed = modernised(source.config, source.version, is_lambda_identity=lambda_is_identity)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Where weights are missing, Keras may only warn that it initialised them at random.
@@ -112,7 +110,7 @@ def _assign(model: keras.Model, source: Source) -> None:
     with opened(source.weights) as file:
         group = file[source.group or "/"]
         if source.layout == "names":
-            assign_by_name(model, source.config, group, source.is_keras_2)
+            assign_by_name(model, source.config, group, source.version)
         else:
             assign_by_path(model, source.config, group)
 
@@ -130,8 +128,11 @@ def _reason(message: str) -> str:
         return "it holds a Lambda layer, which could run any code, and safe mode refuses it."
     if found := re.search("Could not (?:locate|deserialize) (?:class |function )?'([^']*)'", message):
         name = found[1].rpartition(".")[2][:60]
-        return f"it holds {name!r}, a custom object, which only the code it was written with can load."
+        return (
+            f"it holds {name!r}, a custom object, which only the code it was written with can load; put "
+            "layers of Keras in its place and save it again."
+        )
     if MADE_UP in message or "objects could not be loaded" in message:
         return OTHERS
-    first = message.strip().splitlines()[0] if message.strip() else "no reason given"
-    return f"{first[:200].rstrip('.')}."
+    told = message.rpartition("Exception encountered: ")[2].strip() or "no reason given"
+    return f"{told.splitlines()[0][:150].rstrip('.')}."

@@ -13,7 +13,11 @@ STACK_KEYS = {"name", "trainable", "dtype", "layers", "build_input_shape"}
 def is_graph(saved: Saved) -> bool:
     """Whether this is a functional model, of whatever class."""
     config = saved.get("config")
-    return isinstance(config, dict) and all(isinstance(config.get(key), list) for key in GRAPH_KEYS)
+    return (
+        isinstance(config, dict)
+        and isinstance(config.get("layers"), list)
+        and all(isinstance(config.get(key), list | dict) for key in GRAPH_KEYS)
+    )
 
 
 def is_stack(saved: Saved) -> bool:

@@ -1,10 +1,10 @@
 """Corrects the configuration of a saved model, which is data, from any Keras to today's. No Keras here.
 
-`modernised` walks the models and layers of a configuration once; the tables below say what changed.
+`modernised` walks the models and layers of a configuration once; `layer_changes` says what changed.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from service.lab.models.saved import Json, Saved, Unloadable
@@ -19,40 +19,10 @@ from service.lab.models.saved.calls import (
     renumbered,
     without_options,
 )
+from service.lab.models.saved.layer_changes import KERAS_3, Version, alone, name_today, today
 from service.lab.models.saved.tf_operations import as_keras, is_operation
 
 MAX_DEPTH = 100
-
-RENAMED = {
-    "BatchNormalizationV1": "BatchNormalization",
-    "BatchNormalizationV2": "BatchNormalization",
-    "SyncBatchNormalization": "BatchNormalization",
-    # They change pictures in training only, and are no longer in Keras.
-    "RandomHeight": "Identity",
-    "RandomWidth": "Identity",
-}
-KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
-# Settings that today's layer does not know, and at which values they change nothing: None is any value,
-# because they matter in training only. Others are left for Keras to refuse.
-DROPPED: dict[str, dict[str, tuple[Json, ...] | None]] = {
-    **{f"DepthwiseConv{n}D": {"groups": (1,), **dict.fromkeys(KERNEL)} for n in (1, 2)},
-    **{f"SeparableConv{n}D": {"groups": (1,), **dict.fromkeys(KERNEL)} for n in (1, 2)},
-    **{f"Conv{n}DTranspose": {"groups": (1,)} for n in (1, 2, 3)},
-    **{f"SpatialDropout{n}D": dict.fromkeys(("trainable", "noise_shape")) for n in (1, 2, 3)},
-    "InputLayer": {"ragged": (False,), "type_spec": (None,)},
-    "MultiHeadAttention": dict.fromkeys(("query_shape", "key_shape", "value_shape")),
-    "Embedding": {"batch_input_shape": None, "input_length": None},
-    "Identity": dict.fromkeys(("factor", "interpolation", "seed", "auto_vectorize")),
-    **{
-        f"Random{what}": dict.fromkeys(("value_range", "rng_type", "auto_vectorize", "force_generator"))
-        for what in ("Crop", "Flip", "Rotation", "Translation", "Zoom")
-    },
-    **{
-        f"Random{what}": dict.fromkeys(("rng_type", "auto_vectorize", "force_generator"))
-        for what in ("Brightness", "Contrast")
-    },
-}
-ALONE = {"BatchNormalization": ("axis",)}  # Lists of one element that are now that element.
 HALF = {"mixed_float16": "float32", "mixed_bfloat16": "float32"}
 KERAS_2_MODULES = ("keras", "tf_keras", "tensorflow.")
 FORGOTTEN = ("build_config", "shared_object_id")
@@ -60,7 +30,6 @@ FORGOTTEN = ("build_config", "shared_object_id")
 OPERATION_MODULES = {"Cast": "keras.src.ops.core"} | dict.fromkeys(
     ("Relu", "Relu6", "Softmax", "Sigmoid", "Silu"), "keras.src.ops.nn"
 )
-TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
 # They read files, or run code that is not Keras'.
 DANGEROUS = {
     "TFSMLayer",
@@ -108,9 +77,12 @@ class Modernised:
     notes: list[str] = field(default_factory=list)
 
 
-def modernised(config: Saved, *, is_keras_2: bool, is_lambda_identity: bool = False) -> Modernised:
-    """Corrects the configuration of a model. Raises Unloadable for what no correction can mend."""
-    walk = _Walk(is_keras_2, is_lambda_identity)
+def modernised(config: Saved, version: Version, *, is_lambda_identity: bool = False) -> Modernised:
+    """Corrects the configuration of a model that Keras of a version saved.
+
+    Raises Unloadable for what no correction can mend.
+    """
+    walk = _Walk(version, is_lambda_identity)
     try:
         check_calls(config)
         corrected = walk.model(config)
@@ -125,7 +97,7 @@ def modernised(config: Saved, *, is_keras_2: bool, is_lambda_identity: bool = Fa
 class _Walk:
     """One pass over a configuration."""
 
-    is_keras_2: bool
+    version: Version
     is_lambda_identity: bool
     notes: list[str] = field(default_factory=list)
 
@@ -133,7 +105,7 @@ class _Walk:
         """A functional or Sequential model, with its layers."""
         if is_graph(saved):
             return self._graph(saved)
-        return self._stack(saved) if is_stack(saved) else saved
+        return self._stack(saved) if is_stack(saved) else saved | {"compile_config": None}
 
     def _graph(self, saved: Saved) -> Saved:
         config: Saved = saved["config"]
@@ -145,8 +117,8 @@ class _Walk:
         inputs = [one["name"] for one in layers if one["class_name"] == "InputLayer"]
         changed = {
             "layers": [self.layer(one, is_fed_by(one, inputs)) for one in layers],
-            "input_layers": _alone(config["input_layers"]),
-            "output_layers": _alone(outputs),
+            "input_layers": alone(config["input_layers"]),
+            "output_layers": alone(outputs),
         }
         place = {"module": "keras.src.models.functional", "class_name": "Functional"}
         return self._placed(saved, place, config | changed)
@@ -173,41 +145,32 @@ class _Walk:
             saved = self._lambda(saved, is_first)
         if not isinstance(saved["config"], dict):
             return saved
-        name = str(saved["class_name"])
-        name = RENAMED.get(name, name)
+        name, config = today(str(saved["class_name"]), saved["config"], self.version)
+        for key in ("layer", "activation"):  # of a wrapper, such as TimeDistributed, and of any layer
+            if isinstance(config.get(key), dict) and isinstance(config[key].get("config"), dict):
+                config[key] = self.layer(config[key], False)
+        if "dtype" in config:
+            config["dtype"] = self._policy(config["dtype"])
         if name == "Identity":
             saved = saved | {"inbound_nodes": [*map(without_options, saved.get("inbound_nodes", ()))]}
-        is_layer = self.is_keras_2 or not {"dtype", "trainable"}.isdisjoint(saved["config"])
-        module = "keras.layers" if is_layer else OPERATION_MODULES.get(name, "keras.src.ops.numpy")
-        place = {"module": module, "class_name": name}
-        return self._placed(saved, place, self._settings(name, saved["config"]))
+        return self._placed(saved, {"module": self._module(name, config), "class_name": name}, config)
+
+    def _module(self, name: str, config: Saved) -> str:
+        """Where Keras has a class today. Operations of Keras 3 have none of the settings of layers."""
+        if self.version < KERAS_3 or "dtype" in config or "trainable" in config:
+            return "keras.layers"
+        return OPERATION_MODULES.get(name, "keras.src.ops.numpy")
 
     def _placed(self, saved: Saved, place: Saved, config: Saved) -> Saved:
         """What was saved, under the name that its class has in Keras today."""
         module = saved.get("module", "keras")
-        is_old = self.is_keras_2 and str(module).startswith(KERAS_2_MODULES)
+        is_old = self.version < KERAS_3 and str(module).startswith(KERAS_2_MODULES)
         if is_old or "module" not in saved or saved.get("class_name") != place["class_name"]:
             saved = {key: value for key, value in saved.items() if key not in FORGOTTEN}
             saved |= place | {"registered_name": None}
         if "/" in str(config.get("name")):
             config = config | {"name": name_today(config["name"])}
         return saved | {"config": config, "compile_config": None}
-
-    def _settings(self, name: str, config: Saved) -> Saved:
-        dropped, alone = DROPPED.get(name, {}), ALONE.get(name, ())
-        kept = {key: value for key, value in config.items() if not _is_dropped(dropped, key, value)}
-        if self.is_keras_2:
-            _check_activations(kept)
-            kept = {key: value for key, value in kept.items() if not key.endswith(TRAINING_ONLY)}
-        if "batch_input_shape" in kept:
-            shape = kept.pop("batch_input_shape")
-            kept |= {"batch_shape": shape} if name == "InputLayer" else {}
-        for key in ("layer", "activation"):  # of a wrapper, such as TimeDistributed, and of any layer
-            if isinstance(kept.get(key), dict) and isinstance(kept[key].get("config"), dict):
-                kept[key] = self.layer(kept[key], False)
-        if "dtype" in kept:
-            kept["dtype"] = self._policy(kept["dtype"])
-        return {key: _alone(value) if key in alone else _number(value) for key, value in kept.items()}
 
     def _policy(self, dtype: Json) -> Json:
         """The dtype of a layer, with float32 in place of half precision."""
@@ -236,11 +199,6 @@ class _Walk:
         return saved
 
 
-def name_today(name: str) -> str:
-    """The name of a layer, without the slashes that Keras 3 does not allow."""
-    return name.replace("/", "_")
-
-
 def function_of_lambda(config: Json) -> str | None:
     """The name of the function that a Lambda somewhere in the configuration names; None without one."""
     if isinstance(config, dict) and config.get("class_name") == "Lambda":
@@ -261,36 +219,6 @@ def _with_input(layers: list[Saved]) -> Iterator[Saved]:
         settings = {"batch_shape": first["batch_input_shape"], "name": f"{first['name']}_input"}
         yield {"class_name": "InputLayer", "config": settings}
     yield from layers
-
-
-def _is_dropped(dropped: Mapping[str, tuple[Json, ...] | None], key: str, value: Json) -> bool:
-    allowed = dropped.get(key, ())
-    return allowed is None or value in allowed
-
-
-def _check_activations(config: Saved) -> None:
-    names = [config.get(key) for key in ("activation", "recurrent_activation")]
-    names = [one.get("config") if isinstance(one, dict) else one for one in names]
-    if "hard_sigmoid" in names:
-        raise Unloadable(
-            "it holds hard_sigmoid, which Keras 3 computes otherwise than Keras 2: answers would differ."
-        )
-
-
-def _alone(value: Json) -> Json:
-    """The element of a list of one."""
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _number(value: Json) -> Json:
-    """The number in a NumPy array of Keras 2, such as the bound of a ReLU."""
-    match value:
-        case {"type": "ndarray", "value": number} | {
-            "class_name": "__numpy__" | "__ndarray__",
-            "config": {"value": number},
-        }:
-            return number
-    return value
 
 
 def _only_name(config: Saved) -> Saved:

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from service.lab.models.saved import Unloadable
+from service.lab.models.saved import OTHERS, Unloadable
 
 MAX_OBJECTS = 200_000
 MAX_LEVELS = 40  # Keras' own go to about 12
@@ -85,12 +85,12 @@ def group_at(parent: h5py.Group, path: str) -> h5py.Group | None:
     return found if isinstance(found, h5py.Group) else None
 
 
-def array_at(group: h5py.Group, path: str) -> np.ndarray:
-    """The values of a dataset. Raises Unloadable where there is none."""
+def dataset_at(group: h5py.Group, path: str) -> h5py.Dataset:
+    """The dataset at a path. Raises Unloadable where there is none."""
     found = group.get(path)
     if not isinstance(found, h5py.Dataset):
-        raise Unloadable("the weights in it are not those of its layers.")
-    return np.asarray(found)
+        raise Unloadable(OTHERS)
+    return found
 
 
 def _objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:

@@ -1,6 +1,7 @@
 """Takes a saved Keras file apart: its configuration, the loss it names, and where its weights lie."""
 
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from service.lab.models.archive import CONFIG, MEMBERS, METADATA, WEIGHTS
 from service.lab.models.saved import Json, Saved, Unloadable
 from service.lab.models.saved.configuration import parsed
 from service.lab.models.saved.hdf5 import check_hdf5, group_at, names_attribute, opened, text_attribute
+from service.lab.models.saved.layer_changes import KERAS_3, Version
 from service.lab.models.saved.loss import Loss, loss_of
 
 # How weights lie in HDF5: by the names of layers (`.h5`), or by their places, as in `.keras` files.
@@ -27,7 +29,7 @@ class Source:
     """A saved model, not yet corrected or built; `values` is how many numbers its weights are."""
 
     config: Saved
-    is_keras_2: bool
+    version: Version
     loss: Loss
     weights: Path
     values: int
@@ -45,15 +47,16 @@ def of_keras(path: Path, folder: Path) -> Source:
             archive.extractall(folder, MEMBERS)
         path = folder
     config = parsed((path / CONFIG).read_bytes())
-    is_keras_2 = not _version_in((path / METADATA).read_bytes()).startswith("3")
+    metadata = _json((path / METADATA).read_bytes())
+    version = _version(metadata.get("keras_version") if isinstance(metadata, dict) else None)
     weights = path / WEIGHTS
     return Source(
         config,
-        is_keras_2,
+        version,
         loss_of(config.get("compile_config")),
         weights,
         check_hdf5(weights),
-        "places_of_keras_2" if is_keras_2 else "places",
+        "places_of_keras_2" if version < KERAS_3 else "places",
     )
 
 
@@ -67,21 +70,21 @@ def of_h5(path: Path, architecture: Path | None, folder: Path) -> Source:
         _check_maker(file)
         group = GROUP if group_at(file, GROUP) is not None else ""
         has_names = bool(names_attribute(file[group or "/"], "layer_names"))
-        version = text_attribute(file, "keras_version")
+        told = text_attribute(file, "keras_version")
         text = text_attribute(file, "model_config") or ""
         compiled = text_attribute(file, "training_config")
     config = parsed(_text_in(architecture) if architecture else text)
-    version = str(version or config.get("keras_version") or ("3" if "module" in config else "2"))
-    is_keras_2 = not version.startswith("3")
+    version = _version(told or config.get("keras_version") or ("3.99" if "module" in config else None))
     weights = folder / WEIGHTS
     weights.symlink_to(path.resolve())
-    layout: Layout = "names" if has_names else "places_of_keras_2" if is_keras_2 else "places"
-    return Source(config, is_keras_2, loss_of(_json(compiled)), weights, values, layout, group)
+    layout: Layout = "names" if has_names else "places_of_keras_2" if version < KERAS_3 else "places"
+    return Source(config, version, loss_of(_json(compiled)), weights, values, layout, group)
 
 
-def _version_in(metadata: bytes) -> str:
-    found = _json(metadata)
-    return str(found.get("keras_version")) if isinstance(found, dict) else ""
+def _version(told: Json) -> Version:
+    """Keras 2 where none is told, because Keras 3 always tells it."""
+    found = re.match(r"(\d+)\.(\d+)", str(told))
+    return (int(found[1]), int(found[2])) if found else (2, 0)
 
 
 def _json(text: str | bytes | None) -> Json:

@@ -5,20 +5,19 @@ of the model that Keras builds from it.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import h5py
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
-from service.lab.models.saved import Saved, Unloadable
+from service.lab.models.saved import OTHERS, Saved, Unloadable
 from service.lab.models.saved.calls import is_graph, is_stack, layers_of
-from service.lab.models.saved.configuration import name_today
-from service.lab.models.saved.hdf5 import array_at, group_at, names_attribute
+from service.lab.models.saved.hdf5 import dataset_at, group_at, names_attribute
+from service.lab.models.saved.layer_changes import KERAS_3, Version, name_today
 
-OTHERS = "the weights in it are not those of its layers."
 # What Keras 2 calls the layers of a model in an archive: since 2.13, and before.
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 RANDOM_STATE = re.compile(r"StateVar(_\d+)?:0$")
@@ -26,10 +25,10 @@ RANDOM_STATE = re.compile(r"StateVar(_\d+)?:0$")
 PARTS = {"depthwise_kernel": "kernel"}
 
 Slot = tuple[Any, Any]  # a layer without layers in it, and one of its variables
-Values = dict[int, tuple[Any, NDArray[Any]]]  # by the id of a variable
+Values = dict[int, tuple[Any, h5py.Dataset]]  # by the id of a variable
 
 
-def assign_by_name(model: keras.Model, saved: Saved, file: h5py.Group, is_keras_2: bool) -> None:
+def assign_by_name(model: keras.Model, saved: Saved, file: h5py.Group, version: Version) -> None:
     """Assigns the weights of an `.h5` file, which lie by the names of the model's layers.
 
     `saved` is the configuration as the file has it. Raises Unloadable unless every variable of the model
@@ -45,8 +44,8 @@ def assign_by_name(model: keras.Model, saved: Saved, file: h5py.Group, is_keras_
             continue
         if name not in layers:
             raise Unloadable(OTHERS)
-        variables = _placed(paths, _in_order(*layers[name], is_keras_2))
-        _collect(values, variables, [array_at(group, path) for path in paths])
+        variables = _placed(paths, _in_order(*layers[name], version))
+        _collect(values, variables, [dataset_at(group, path) for path in paths])
     _assign(model, values)
 
 
@@ -76,8 +75,8 @@ def _collect_by_path(values: Values, model: keras.Model, saved: Saved, group: h5
                 _collect_by_path(values, layer, one, own)
                 continue
             held = group_at(own, "vars")
-            arrays = [array_at(held, str(at)) for at in range(len(held))] if held is not None else []
-            _collect(values, layer.weights, arrays)
+            datasets = [dataset_at(held, str(at)) for at in range(len(held))] if held is not None else []
+            _collect(values, layer.weights, datasets)
 
 
 def _numbered(container: h5py.Group | None, word: str) -> list[h5py.Group]:
@@ -93,20 +92,20 @@ def _snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def _collect(values: Values, variables: list[Any], arrays: list[NDArray[Any]]) -> None:
-    if [tuple(one.shape) for one in variables] != [one.shape for one in arrays]:
+def _collect(values: Values, variables: list[Any], datasets: list[h5py.Dataset]) -> None:
+    if [tuple(one.shape) for one in variables] != [one.shape for one in datasets]:
         raise Unloadable(OTHERS)
-    for variable, array in zip(variables, arrays, strict=True):
-        _, before = values.setdefault(id(variable), (variable, array))
-        if not np.array_equal(before, array, equal_nan=True):
+    for variable, dataset in zip(variables, datasets, strict=True):
+        _, before = values.setdefault(id(variable), (variable, dataset))
+        if before is not dataset and not np.array_equal(before, dataset, equal_nan=True):
             raise Unloadable(OTHERS)
 
 
 def _assign(model: keras.Model, values: Values) -> None:
     if values.keys() != {id(variable) for variable in model.weights}:
         raise Unloadable(OTHERS)
-    for variable, array in values.values():
-        variable.assign(array)
+    for variable, dataset in values.values():
+        variable.assign(dataset[()])
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
@@ -132,9 +131,9 @@ def _name(saved: Saved) -> str:
     return str(config["name"] if isinstance(config, dict) and "name" in config else saved["name"])
 
 
-def _in_order(saved: Saved, layer: Any, is_keras_2: bool) -> list[Slot]:
+def _in_order(saved: Saved, layer: Any, version: Version) -> list[Slot]:
     """What `.h5` files hold of a layer or nested model, in their order: what is trained comes first."""
-    if is_keras_2:
+    if version < KERAS_3:
         return [*_trained(saved, layer), *_frozen(saved, layer)]
     slots = [
         slot
@@ -192,9 +191,11 @@ def _placed(paths: list[str], slots: list[Slot]) -> list[Any]:
 
     Names come first, because files of Keras before 2.4 do not tell which nested models were trained.
     """
-    keys = [(layer.name, variable.name) for layer, variable in slots]
+    count = Counter((layer.name, variable.name) for layer, variable in slots)
     by_name = {
-        key: variable for key, (_, variable) in zip(keys, slots, strict=True) if keys.count(key) == 1
+        (layer.name, variable.name): variable
+        for layer, variable in slots
+        if count[layer.name, variable.name] == 1
     }
     named = [_named(path, by_name) for path in paths]
     if len({id(one) for one in named if one is not None}) == len(slots) == len(paths):
