@@ -265,6 +265,7 @@ def test_a_lambda_that_only_names_a_function_is_refused_with_what_to_do():
 def test_it_is_left_out_where_somebody_says_what_it_did():
     name = "k3-lambda-preprocess"
     loaded = load(source(name), lambda_is_identity=True)
+    assert loaded.notes == ("its Lambda is left out, and --preprocessing stands for what it did",)
     batch = PIXELS["caffe"](pictures(name))  # resnet50's, as the spec says
     np.testing.assert_allclose(answers(loaded, batch), SPECS[name]["probabilities"], atol=1e-4)
 
@@ -287,12 +288,30 @@ def test_a_lambda_with_code_is_refused_whatever_is_said(saved_as, is_identity, t
     assert "Rescaling(1/255) or --preprocessing" in sentence
 
 
-def test_a_lambda_of_a_function_of_keras_is_read_as_it_was(tmp_path):
+@pytest.mark.parametrize("is_identity", [False, True])
+def test_a_lambda_of_a_function_of_keras_is_read_as_it_was(is_identity, tmp_path):
     layers = (L.Lambda(keras.activations.relu), L.Flatten())
     model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
     model.save(tmp_path / "model.keras")
     batch = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype("float32")
-    np.testing.assert_array_equal(answers(load(tmp_path / "model.keras"), batch), model(batch))
+    loaded = load(tmp_path / "model.keras", lambda_is_identity=is_identity)
+    assert loaded.notes == ()
+    np.testing.assert_array_equal(answers(loaded, batch), model(batch))
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+@pytest.mark.parametrize("saved_as", ["h5", "keras"])
+@pytest.mark.parametrize("name", ["mine", "<lambda>"])
+def test_an_activation_of_somebodys_own_is_refused_as_what_it_is(name, saved_as, tmp_path):
+    activation = {"mine": mine, "<lambda>": lambda x: x}[name]
+    layers = (L.Flatten(), L.Dense(2, activation=activation))
+    keras.Sequential([keras.Input((8, 8, 3)), *layers]).save(tmp_path / f"model.{saved_as}")
+    sentence = refused(tmp_path / f"model.{saved_as}")
+    assert "'mine', a custom object" in sentence if name == "mine" else "lambda" in sentence
+
+
+def mine(x):
+    return x
 
 
 # what cannot be mended

@@ -1,5 +1,6 @@
 """Reads saved Keras files of any age as untrusted files: data is corrected, and no code in them runs."""
 
+import copy
 import math
 import re
 import tempfile
@@ -22,6 +23,10 @@ from service.lab.models.saved.variables import assign_by_name, assign_by_path
 
 MADE_UP = "freshly-initialized weights"
 UNINITIALIZED = "uninitialized_variables"
+CUSTOM_OBJECTS = (
+    "Could not (?:locate|deserialize) (?:class |function )?'([^']*)'",
+    r"Could not interpret \w+ (?:function )?identifier: (\w+)",
+)
 
 
 @dataclass(frozen=True)
@@ -70,28 +75,37 @@ def load(path: Path, architecture: Path | None = None, *, lambda_is_identity: bo
 
 
 def _loaded(source: Source, lambda_is_identity: bool) -> Loaded:
-    changed = modernised(source.config, source.version, is_lambda_identity=lambda_is_identity)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Where weights are missing, Keras may only warn that it initialised them at random.
         warnings.filterwarnings("error", message=f".*{MADE_UP}")
-        function = function_of_lambda(changed.config)
-        try:
-            model = _built(changed.config, source.values)
-        except Exception as exc:
-            if function:
-                raise Unloadable(_told_lambda(function)) from exc
-            raise
+        model, notes = _modern(source, lambda_is_identity)
         if model.built:  # Else it never knew its input, and has no weights yet.
             _assign(model, source)
-    return Loaded(model, source.loss.name, source.loss.is_from_logits, tuple(changed.notes))
+    return Loaded(model, source.loss.name, source.loss.is_from_logits, tuple(notes))
+
+
+def _modern(source: Source, lambda_is_identity: bool) -> tuple[keras.Model, list[str]]:
+    """The model without its weights, and what was changed; a Lambda that Keras knows stays one."""
+    changed = modernised(source.config, source.version)
+    try:
+        return _built(changed.config, source.values), changed.notes
+    except Exception as exc:
+        function = function_of_lambda(source.config)
+        if function is None:
+            raise
+        changed = modernised(source.config, source.version, is_lambda_identity=lambda_is_identity)
+        if function_of_lambda(changed.config) is not None:
+            raise Unloadable(_told_lambda(function)) from exc
+    return _built(changed.config, source.values), changed.notes
 
 
 def _built(config: Saved, values: int) -> keras.Model:
     """The model of a configuration of today; no variable is made that the file cannot fill."""
     try:
         with keras.StatelessScope(initialize_variables=False), ObjectSharingScope():
-            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+            # Keras takes apart what it is given.
+            model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
             if not isinstance(model, keras.Model):
                 raise Unloadable("its configuration is that of no model.")
             if model.built and sum(math.prod(one.shape) for one in model.weights) > values:
@@ -124,14 +138,13 @@ def _told_lambda(function: str) -> str:
 
 def _reason(message: str) -> str:
     """Shortens Keras' multi-line messages to one sentence for the common causes."""
-    if "Lambda" in message:
-        return "it holds a Lambda layer, which could run any code, and safe mode refuses it."
-    if found := re.search("Could not (?:locate|deserialize) (?:class |function )?'([^']*)'", message):
-        name = found[1].rpartition(".")[2][:60]
-        return (
-            f"it holds {name!r}, a custom object, which only the code it was written with can load; put "
-            "layers of Keras in its place and save it again."
-        )
+    for pattern in CUSTOM_OBJECTS:
+        if found := re.search(pattern, message):
+            name = found[1].rpartition(".")[2][:60]
+            return (
+                f"it holds {name!r}, a custom object, which only the code it was written with can load; "
+                "put layers of Keras in its place and save it again."
+            )
     if MADE_UP in message or "objects could not be loaded" in message:
         return OTHERS
     told = message.rpartition("Exception encountered: ")[2].strip() or "no reason given"

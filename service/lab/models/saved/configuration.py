@@ -147,6 +147,7 @@ class _Walk:
             return saved
         name, config = today(str(saved["class_name"]), saved["config"], self.version)
         for key in ("layer", "activation"):  # of a wrapper, such as TimeDistributed, and of any layer
+            _check_code(config.get(key))
             if isinstance(config.get(key), dict) and isinstance(config[key].get("config"), dict):
                 config[key] = self.layer(config[key], False)
         if "dtype" in config:
@@ -195,8 +196,18 @@ class _Walk:
                     "mode); put Rescaling(1/255) or --preprocessing in its place, and save it again."
                 )
             case {"class_name": "function"} | str() if self.is_lambda_identity and is_first:
+                self.notes.append("its Lambda is left out, and --preprocessing stands for what it did")
                 return saved | {"class_name": "Identity", "config": _only_name(saved["config"])}
         return saved
+
+
+def _check_code(function: Json) -> None:
+    match function:
+        case {"class_name": "__lambda__"} | {"value": [str(), *_]}:
+            raise Unloadable(
+                "it holds a Python lambda, which could do anything and is refused (safe mode); put a "
+                "function of Keras in its place and save it again."
+            )
 
 
 def function_of_lambda(config: Json) -> str | None:
