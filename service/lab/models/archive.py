@@ -1,12 +1,12 @@
 """Checks a `.keras` file before Keras reads it: it must be a zip of three files, and no zip bomb."""
 
+import shutil
 import zipfile
 from pathlib import Path
 
 from service.errors import CommandError, reason_of
 
-WEIGHTS = "model.weights.h5"
-MEMBERS = ["config.json", "metadata.json", WEIGHTS]
+CONFIG, METADATA, WEIGHTS = MEMBERS = ["config.json", "metadata.json", "model.weights.h5"]
 MAX_RATIO = 10  # Keras stores without compression, and weights hardly compress
 MAX_TEXT_BYTES = 2**24
 
@@ -47,3 +47,26 @@ def _check_content(path: Path) -> None:
         raise CommandError(f"{path.name} cannot be loaded: {str(exc) or type(exc).__name__}.") from exc
     if damaged:
         raise CommandError(f"{path.name} cannot be loaded: {damaged} in it is damaged.")
+
+
+def check_folder(folder: Path) -> None:
+    """Raises CommandError unless the three files in an unpacked archive are files of this folder."""
+    for one in (folder / name for name in MEMBERS):
+        if one.is_symlink() or not one.is_file():
+            raise CommandError(f"{one.name} in {folder.name[:80]} is no file of its own.")
+        if one.name != WEIGHTS and one.stat().st_size > MAX_TEXT_BYTES:
+            raise CommandError(
+                f"{one.name} in {folder.name[:80]} is larger than {MAX_TEXT_BYTES} bytes."
+            )
+
+
+def packed(folder: Path, target: Path) -> None:
+    """Writes an unpacked `.keras` folder as the file that it was, equal folders as equal bytes."""
+    check_folder(folder)
+    with zipfile.ZipFile(target, "w") as archive:
+        for name in MEMBERS:
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o644 << 16
+            entry.file_size = (folder / name).stat().st_size
+            with (folder / name).open("rb") as source, archive.open(entry, "w") as member:
+                shutil.copyfileobj(source, member)
