@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     Base64Bytes,
@@ -35,6 +35,13 @@ HEAD_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
 
 HeadName = Annotated[str, StringConstraints(pattern=HEAD_NAME.pattern)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# Of a head that forks several, in alphabetical order, such as gap+gmp.
+Poolings = Annotated[
+    str,
+    StringConstraints(
+        pattern=rf"^({'|'.join(get_args(Pooling))})(\+({'|'.join(get_args(Pooling))})){{0,4}}$"
+    ),
+]
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
 
 # What a source of each format must hold, by path in the version's folder.
@@ -149,7 +156,14 @@ class Output(CardPart):
     """The activation that ends the saved model, and how it becomes one probability for each label."""
 
     activation: Literal["softmax", "sigmoid", "linear"]
-    to_probabilities: Literal["identity", "complement", "softmax"]
+    to_probabilities: Literal["identity", "complement", "sigmoid", "softmax"] = Field(
+        description="`complement`: (1 - p, p); `sigmoid`: of the logit, then the same"
+    )
+
+    @property
+    def is_one_unit(self) -> bool:
+        """Whether one unit decides between two classes, for the second one."""
+        return self.to_probabilities in ("complement", "sigmoid")
 
 
 class Backbone(CardPart):
@@ -164,7 +178,7 @@ class Structure(CardPart):
     """The part after the last feature map."""
 
     digest: Sha256
-    pooling: Pooling
+    pooling: Poolings
     filter: tuple[int, int] | None = None
     stride: tuple[int, int] | None = None
     hidden_units: tuple[int, ...] = ()

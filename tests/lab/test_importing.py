@@ -61,7 +61,7 @@ def refused(filled, snapshot, tmp_path) -> Callable[..., str]:
         assert snapshot(filled.root.parent) == before
         sentence = str(caught.value)
         assert len(sentence.splitlines()) == 1
-        assert len(sentence) < 250
+        assert len(sentence) <= 300
         return sentence
 
     return refused
@@ -123,6 +123,42 @@ def attention() -> keras.Model:
     return keras.Model(base.inputs[0], tensor)
 
 
+def attention_on_features() -> keras.Model:
+    base = small_backbone()
+    rows = L.Reshape((4, 8))(L.GlobalAveragePooling2D()(base.output))
+    attended = L.MultiHeadAttention(2, 8)(rows, rows)
+    return keras.Model(base.inputs[0], softmax()(L.Flatten()(attended)))
+
+
+def forked(join: L.Layer, *endings: L.Layer) -> keras.Model:
+    """A branch of GAP for each ending, joined."""
+    base = small_backbone()
+    branches = [ending(L.GlobalAveragePooling2D()(base.output)) for ending in endings]
+    return keras.Model(base.inputs[0], join(branches))
+
+
+def two_maps() -> keras.Model:
+    """GAP of the last map and of the one before it, as pyramids have it."""
+    base = small_backbone()
+    earlier = next(layer for layer in base.layers if isinstance(layer, L.Activation))
+    pooled = [L.GlobalAveragePooling2D()(one.output) for one in (earlier, base.layers[-1])]
+    return keras.Model(base.inputs[0], softmax()(L.Concatenate()(pooled)))
+
+
+def two_backbones() -> keras.Model:
+    inputs = keras.Input(SHAPE)
+    other = keras.models.clone_model(small_backbone())
+    other.name = "other"
+    pooled = [L.GlobalAveragePooling2D()(base(inputs)) for base in (small_backbone(), other)]
+    return keras.Model(inputs, softmax()(L.Concatenate()(pooled)))
+
+
+def picture_too() -> keras.Model:
+    base = small_backbone()
+    pooled = [L.GlobalAveragePooling2D()(one) for one in (base.output, base.inputs[0])]
+    return keras.Model(base.inputs[0], softmax()(L.Concatenate()(pooled)))
+
+
 def under_policy(policy: str) -> keras.Model:
     keras.config.set_dtype_policy(policy)
     try:
@@ -172,7 +208,9 @@ REFUSALS = {
     "a subclass": Refusal(subclassed, ("subclass", "graph")),
     "two inputs": Refusal(two_inputs, ("one input and one output", "2 and 1")),
     "two outputs": Refusal(two_outputs, ("one input and one output", "1 and 2")),
-    "grey pictures": Refusal(lambda: fronted(shape=(SIDE, SIDE, 1)), ("input", "(64, 64, 1)")),
+    "grey pictures": Refusal(
+        lambda: fronted(shape=(SIDE, SIDE, 1)), ("input", "(64, 64, 1)", "rgb_to_grayscale")
+    ),
     "no pictures": Refusal(
         lambda: keras.Sequential([keras.Input((7,)), softmax()]), ("input", "(height, width, 3)")
     ),
@@ -184,18 +222,43 @@ REFUSALS = {
         ("no dense layer",),
     ),
     "a map of classes": Refusal(lambda: headed(softmax()), ("(8, 8, 5)", "row of scores")),
-    "Reshape": Refusal(
-        lambda: headed(L.GlobalAveragePooling2D(), L.Reshape((4, 8)), L.Flatten(), softmax()),
-        ("Reshape", "may hold"),
-    ),
-    "Reshape to a map": Refusal(
-        lambda: headed(L.GlobalAveragePooling2D(), L.Reshape((1, 1, 32)), L.Flatten(), softmax()),
-        ("Reshape", "may hold"),
-    ),
     "attention": Refusal(attention, ("GlobalAveragePooling1D", "may hold")),
-    "LayerNormalization": Refusal(
-        lambda: headed(L.GlobalAveragePooling2D(), L.LayerNormalization(), softmax()),
-        ("LayerNormalization", "may hold"),
+    "attention on features": Refusal(attention_on_features, ("MultiHeadAttention", "may hold")),
+    "a convolution after the pooling": Refusal(
+        lambda: headed(
+            L.GlobalAveragePooling2D(), L.Reshape((4, 8, 1)), L.Conv2D(2, 3), L.Flatten(), softmax()
+        ),
+        ("Conv2D", "may hold"),
+    ),
+    "two feature maps": Refusal(two_maps, ("reads 2 feature maps", "it may read one", "begin at")),
+    "two backbones": Refusal(two_backbones, ("reads 2 feature maps", "import a model of each")),
+    "a head that reads the picture too": Refusal(picture_too, ("reads 2 feature maps",)),
+    "branches that end in different ways": Refusal(
+        lambda: forked(L.Average(), softmax(), L.Dense(CLASSES, activation="sigmoid")),
+        ("end in sigmoid and softmax", "end alike"),
+    ),
+    "two sigmoids, concatenated": Refusal(
+        lambda: forked(L.Concatenate(), L.Dense(1, "sigmoid"), L.Dense(1, "sigmoid")),
+        ("multi-label",),
+        TWO,
+    ),
+    "two softmaxes, added": Refusal(
+        lambda: forked(L.Add(), softmax(), softmax()), ("no probabilities", "Add", "after the softmax")
+    ),
+    "one sigmoid, stretched": Refusal(
+        lambda: headed(L.Flatten(), L.Dense(1, "sigmoid"), L.Rescaling(2, -0.5)),
+        ("no probabilities", "Rescaling", "after the sigmoid"),
+        TWO,
+    ),
+    "a softmax of keras.ops and then another layer": Refusal(
+        lambda: headed(L.Flatten(), L.Dense(CLASSES), keras.ops.softmax, L.Rescaling(2)),
+        ("no probabilities", "Rescaling"),
+    ),
+    "positions in the output": Refusal(
+        lambda: headed(
+            L.GlobalAveragePooling2D(keepdims=True), L.Conv2D(CLASSES, 1, activation="softmax")
+        ),
+        ("(1, 1, 5)", "row of scores", "Flatten"),
     ),
     "several sigmoids": Refusal(
         lambda: headed(L.Flatten(), L.Dense(CLASSES, activation="sigmoid")), ("multi-label",)
@@ -204,7 +267,7 @@ REFUSALS = {
         lambda: headed(L.Flatten(), L.Dense(2), L.Activation("sigmoid")), ("multi-label",), TWO
     ),
     "one linear unit": Refusal(
-        lambda: headed(L.Flatten(), L.Dense(1)), ("one linear unit", "sigmoid"), TWO
+        lambda: headed(L.Flatten(), L.Dense(1)), ("one linear unit", "from_logits", "'sigmoid'"), TWO
     ),
     "one softmax unit": Refusal(
         lambda: headed(L.Flatten(), L.Dense(1, "softmax")), ("one softmax unit",), TWO
@@ -213,7 +276,8 @@ REFUSALS = {
         lambda: headed(L.Flatten(), L.Dense(CLASSES, "relu")), ("'relu'", "softmax")
     ),
     "a softmax that is not the last step": Refusal(
-        lambda: headed(L.Flatten(), softmax(), L.BatchNormalization()), ("probabilities", "sum to 1")
+        lambda: headed(L.Flatten(), softmax(), L.BatchNormalization()),
+        ("no probabilities", "BatchNormalization", "after the softmax"),
     ),
     "weights that are no numbers": Refusal(not_a_number, ("probabilities", "sum to 1")),
     "too few labels": Refusal(fronted, ("5 classes", "4 labels"), LABELS[:4]),

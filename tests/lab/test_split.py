@@ -135,6 +135,72 @@ def seen_elsewhere() -> keras.Model:
 
 NUMBERS = Preprocessing(order="bgr", mean=(100, 110, 120), std=(50, 60, 70))
 KNOWN = PREPROCESSING | {"numbers": NUMBERS}
+
+
+def forked(
+    join: L.Layer, *branches: tuple[L.Layer, ...], ending: tuple[L.Layer, ...] = ()
+) -> keras.Model:
+    """Branches of layers on the last map, joined, and then the ending."""
+    base = small_backbone()
+    joined = join([chained(base.output, *branch) for branch in branches])
+    return keras.Model(base.inputs[0], chained(joined, *ending))
+
+
+def gap_and_gmp() -> keras.Model:
+    pooled = (L.GlobalAveragePooling2D(),), (L.GlobalMaxPooling2D(),)
+    return forked(L.Concatenate(), *pooled, ending=(L.Dense(16, "relu"), softmax()))
+
+
+def branches_of_windows() -> keras.Model:
+    branches = (
+        (L.AveragePooling2D(4), L.BatchNormalization(), L.Flatten(), L.Dense(12, "relu")),
+        (L.GlobalMaxPooling2D(keepdims=True), L.Flatten()),
+        (L.Flatten(), L.Dropout(0.2), L.Dense(8)),
+    )
+    return forked(L.Concatenate(), *branches, ending=(L.Dense(16, "tanh"), softmax()))
+
+
+def logits_added() -> keras.Model:
+    branches = (L.GlobalAveragePooling2D(), L.Dense(6, "relu"), scores()), (L.Flatten(), scores())
+    return forked(L.Add(), *branches, ending=(L.Activation("softmax"),))
+
+
+def answers_averaged() -> keras.Model:
+    branches = (L.GlobalAveragePooling2D(), softmax()), (L.GlobalMaxPooling2D(), softmax())
+    return forked(L.Average(), *branches)
+
+
+def fork_before_the_last_relu() -> keras.Model:
+    """The branches begin at different maps, but both are made of one."""
+    base = small_backbone()
+    added = base.layers[-1].input
+    pooled = [L.GlobalAveragePooling2D()(added), L.GlobalMaxPooling2D()(L.ReLU()(added))]
+    return keras.Model(base.inputs[0], softmax()(L.Concatenate()(pooled)))
+
+
+def residual_head() -> keras.Model:
+    base = small_backbone()
+    x = L.LayerNormalization()(L.GlobalAveragePooling2D()(base.output))
+    for _ in range(2):
+        x = x + L.Dense(32)(L.Dense(8, "gelu")(x))
+    return keras.Model(base.inputs[0], keras.ops.softmax(scores()(x) / 2))
+
+
+def gated_head() -> keras.Model:
+    """Squeeze and excitation of the pooled features."""
+    base = small_backbone()
+    x = L.GlobalAveragePooling2D()(base.output)
+    gate = L.Dense(32, "sigmoid")(L.Dense(4, "relu")(x))
+    return keras.Model(base.inputs[0], softmax()(L.Multiply()([x, gate])))
+
+
+def excited_backbone() -> keras.Model:
+    """Squeeze and excitation of the map: it pools, but the map that it makes is the backbone's."""
+    base = small_backbone()
+    gate = L.Dense(32, "sigmoid")(L.GlobalAveragePooling2D(keepdims=True)(base.output))
+    return keras.Model(base.inputs[0], gap_head(L.Multiply()([base.output, gate])))
+
+
 INSIDE = {"preprocessing": "none", "note": "found preprocessing inside"}
 LOGITS = {"output": ("linear", "softmax"), "note": "softmax is added"}
 ONE_SIGMOID = {"output": ("sigmoid", "complement"), "classes": 2, "note": "probability of 'b'"}
@@ -251,6 +317,60 @@ SHAPES = {
     ),
     "one dense twice": Shape(shared_dense, hidden_units=(32, 32)),
     "layers of another model too": Shape(seen_elsewhere),
+    "normalizations": Shape(
+        headed(
+            L.GlobalAveragePooling2D,
+            L.LayerNormalization,
+            lambda: L.Dense(12),
+            L.UnitNormalization,
+            L.Identity,
+            lambda: L.ActivityRegularization(l2=0.1),
+            softmax,
+            lambda: L.Dropout(0.1),
+        ),
+        hidden_units=(12,),
+    ),
+    "reshaped features": Shape(
+        headed(L.GlobalMaxPooling2D, lambda: L.Reshape((1, 1, -1)), scores, L.Flatten, L.Softmax), "gmp"
+    ),
+    "reshape as flatten, rescaled logits": Shape(
+        headed(lambda: L.Reshape((8 * 8 * 32,)), scores, lambda: L.Rescaling(0.5, 1), L.Softmax),
+        "flatten",
+    ),
+    "convolutions as in MobileNet's top": Shape(
+        headed(
+            lambda: L.GlobalAveragePooling2D(keepdims=True),
+            lambda: L.Conv2D(16, 1, activation="relu"),
+            lambda: L.Dropout(0.1),
+            lambda: L.Conv2D(CLASSES, 1, padding="same"),
+            lambda: L.Reshape((CLASSES,)),
+            lambda: L.Activation("softmax"),
+        ),
+        hidden_units=(16,),
+    ),
+    "functions of keras.ops": Shape(
+        headed(
+            L.GlobalAveragePooling2D,
+            lambda: L.Dense(16),
+            lambda: keras.ops.relu,
+            scores,
+            lambda: keras.ops.softmax,
+        ),
+        hidden_units=(16,),
+    ),
+    # forks
+    "gap and gmp": Shape(gap_and_gmp, "gap+gmp", hidden_units=(16,)),
+    "branches of windows": Shape(
+        branches_of_windows, "average+flatten+gmp", (4, 4), (4, 4), hidden_units=(12, 8, 16)
+    ),
+    "logits of branches added": Shape(logits_added, "flatten+gap", hidden_units=(6,)),
+    "answers of branches averaged": Shape(answers_averaged, "gap+gmp"),
+    "a fork before the last ReLU": Shape(
+        fork_before_the_last_relu, "gap+gmp", preprocessing="none", asked="none"
+    ),
+    "residual": Shape(residual_head, hidden_units=(8, 32, 8, 32)),
+    "gated": Shape(gated_head, hidden_units=(4, 32)),
+    "squeeze and excitation of the map": Shape(excited_backbone, preprocessing="none", asked="none"),
     # nesting
     "nested, training=False": Shape(lambda: called_with(training=False)),
     "sequential": Shape(

@@ -8,7 +8,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from service.store.card import Format, Output, Pooling, Preprocessing
+from service.store.card import Format, Output, Preprocessing
 
 
 class Cut(Protocol):
@@ -23,10 +23,15 @@ class Cut(Protocol):
         """Whether the model itself takes raw pixels."""
 
     @property
+    def family(self) -> str | None:
+        """The backbones of keras.applications whose structure this one has, if it is known."""
+
+    @property
     def output(self) -> Output: ...
 
     @property
-    def pooling(self) -> Pooling: ...
+    def pooling(self) -> str:
+        """The word for it, or several joined by `+`."""
 
     @property
     def filter(self) -> tuple[int, int] | None: ...

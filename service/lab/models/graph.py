@@ -4,7 +4,6 @@
 order inside nested models.
 """
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +11,16 @@ import keras
 import numpy as np
 
 from service.errors import CommandError
+from service.lab.models.structure.operations import nodes_of
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 
 MAP_RANK = 4
 PLAIN_COLOUR = (200, 120, 40)
+NO_FEATURE_MAP = (
+    "The model has no feature map: it holds no convolution in front of its pooling or Flatten; import "
+    "one that stands on a backbone such as ResNet50."
+)
 
 
 def inline(model: keras.Model, size: tuple[int, int]) -> keras.Model:
@@ -28,11 +32,12 @@ def inline(model: keras.Model, size: tuple[int, int]) -> keras.Model:
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise CommandError(
             "The model must have one input and one output; "
-            f"it has {len(graph.inputs)} and {len(graph.outputs)}."
+            f"it has {len(graph.inputs)} and {len(graph.outputs)}: make keras.Model(input, output) of "
+            "the picture and the scores to serve, and save that."
         )
     source = graph.inputs[0]
     if len(source.shape) != MAP_RANK or source.shape[-1] != 3:  # noqa: PLR2004 (red, green, blue)
-        raise CommandError(f"The model's input is {source.shape[1:]}; (height, width, 3) is needed.")
+        raise CommandError(_not_rgb(source.shape[1:]))
     for wanted, own in zip(size, source.shape[1:3], strict=True):
         if own not in (None, wanted):
             raise CommandError(f"The model's input is fixed to {source.shape[1:3]}, not {size}.")
@@ -56,13 +61,15 @@ def is_for_integers(flat: keras.Model) -> bool:
     return not keras.backend.is_float_dtype(flat.inputs[0].dtype)
 
 
-def has_preprocessing(flat: keras.Model) -> bool:
+def has_convolution(flat: keras.Model) -> bool:
+    return any(isinstance(op, CONVOLUTIONS) for op in flat.operations)
+
+
+def has_preprocessing(backbone: keras.Model) -> bool:
     """Whether the first convolution gets values other than the pixels, tried on a one-colour picture."""
-    by_depth = sorted(flat._nodes_by_depth.items(), reverse=True)
-    nodes = itertools.chain.from_iterable(nodes for _, nodes in by_depth)
-    first = next(node for node in nodes if isinstance(node.operation, CONVOLUTIONS))
-    picture = np.full((1, *flat.input_shape[1:]), PLAIN_COLOUR, np.float32)
-    met = keras.Model(flat.inputs[0], first.input_tensors[0])(picture, training=False)[0]
+    first = next(node for node in nodes_of(backbone) if isinstance(node.operation, CONVOLUTIONS))
+    picture = np.full((1, *backbone.input_shape[1:]), PLAIN_COLOUR, np.float32)
+    met = keras.Model(backbone.inputs[0], first.input_tensors[0])(picture, training=False)[0]
     middle = keras.ops.convert_to_numpy(met[met.shape[0] // 2, met.shape[1] // 2])
     return not np.array_equal(middle.round(), PLAIN_COLOUR)
 
@@ -76,7 +83,8 @@ def graph_of(model: keras.Model) -> Any:
         )
     if not hasattr(graph, "_run_through_graph"):
         raise CommandError(
-            "The model is neither functional nor Sequential; a subclass has no graph to cut."
+            "The model is neither functional nor Sequential; a subclass has no graph to cut: build it "
+            "with keras.Model(inputs, outputs), give it these weights, and save that."
         )
     return graph
 
@@ -103,9 +111,18 @@ def _run(graph: Any, inputs: Any, names: dict[str, Any]) -> Any:
     return result[0] if isinstance(result, list) and len(result) == 1 else result
 
 
+def _not_rgb(shape: tuple[int | None, ...]) -> str:
+    """What to do about a model that takes no RGB pictures."""
+    told = f"The model's input is {shape}; (height, width, 3) is needed"
+    if len(shape) == MAP_RANK - 1 and shape[-1] == 1:
+        return (
+            f"{told}: for grey pictures, save keras.Model(x, "
+            "model(keras.ops.image.rgb_to_grayscale(x))), where x is keras.Input((height, width, 3))."
+        )
+    return f"{told}: import a model of RGB pictures, channels last."
+
+
 def _check(flat: keras.Model) -> None:
-    if not any(isinstance(op, CONVOLUTIONS) for op in flat.operations):
-        raise CommandError("The model has no feature map: it holds no convolution.")
     for op in flat.operations:
         if getattr(op, "compute_dtype", "") in ("float16", "bfloat16"):
             raise CommandError(
@@ -113,4 +130,7 @@ def _check(flat: keras.Model) -> None:
                 "give it these weights, and save that."
             )
         if getattr(op, "data_format", None) == "channels_first":
-            raise CommandError(f"The model holds {op.name!r} as channels_first, not channels_last.")
+            raise CommandError(
+                f"The model holds {op.name[:60]!r} as channels_first, not channels_last; build it again "
+                "with data_format='channels_last', give it these weights, and save that."
+            )

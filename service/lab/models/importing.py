@@ -62,11 +62,8 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
         *opened.notes,
         *labels.notes,
         *_assumptions(wishes, cut, size if None in (height, width) else None),
+        *_ending(cut, labels.names),
     ]
-    if cut.output.to_probabilities == "softmax":
-        notes.append("the model ends in logits; a softmax is added")
-    if cut.output.to_probabilities == "complement" and len(labels.names) == cut.classes:
-        notes.append(f"the model ends in one sigmoid, taken as the probability of {labels.names[1]!r}")
     description = Description(
         head=wishes.head,
         labels=labels.names,
@@ -95,8 +92,8 @@ def _assumptions(wishes: ImportOptions, cut: "Cut", any_size: tuple[int, int] | 
     elif wishes.preprocessing is None:
         others = ", ".join(name for name in PREPROCESSING if name != cut.preprocessing.name)
         yield (
-            f"assumed --preprocessing {cut.preprocessing}, that of Keras' ResNet50: the model has none; "
-            f"answers depend on it, and training may have used another ({others})"
+            f"assumed --preprocessing {cut.preprocessing}, {_based_on(cut)}; answers depend on it, and "
+            f"training may have used another ({others})"
         )
     elif cut.has_own_preprocessing and cut.preprocessing != PREPROCESSING["none"]:
         yield (
@@ -121,3 +118,25 @@ def _repeated(store: Store, same: Card) -> str:
         f"{told}: nothing is published, and version {newest} goes on serving; to change that, set "
         f"RESNET_HEADS_PINNED={same.head}={same.version}."
     )
+
+
+def _based_on(cut: "Cut") -> str:
+    """Where the assumed preprocessing is from."""
+    if cut.family is None:
+        return "a guess: the backbone was not recognised, and this is that of Keras' ResNet50"
+    return f"that of Keras' {cut.family}, whose structure the backbone has"
+
+
+def _ending(cut: "Cut", labels: tuple[str, ...]) -> Iterator[str]:
+    """What is added behind the model, and which label its one unit stands for."""
+    second = repr(labels[1][:60])
+    match cut.output.to_probabilities:
+        case "softmax":
+            yield "the model ends in linear units, taken as logits; a softmax is added"
+        case "sigmoid":
+            yield (
+                "the model ends in one logit, as its compiled loss says (from_logits); a sigmoid is "
+                f"added, taken as the probability of {second}"
+            )
+        case "complement":
+            yield f"the model ends in one sigmoid, taken as the probability of {second}"

@@ -44,4 +44,10 @@ class KerasSource:
         return self.loaded.notes
 
     def cut(self, size: tuple[int, int], preprocessing: Preprocessing | None) -> Cut:
-        return split(self.model, size, preprocessing)
+        return split(
+            self.model,
+            size,
+            preprocessing,
+            loss=self.loaded.loss,
+            is_from_logits=self.loaded.is_from_logits,
+        )

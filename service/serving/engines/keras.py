@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from service.errors import VersionError
 from service.serving.engines import EngineName
-from service.serving.engines.keras_layers import check_piecewise_linear, logits_of, operations_of
+from service.serving.engines.keras_layers import Logits
 from service.serving.explain.layers import Array, Layer, total
 
 NETWORK = "network.keras"
@@ -43,9 +43,9 @@ class KerasHead:
     """A head as one TensorFlow function, which also returns its logits."""
 
     def __init__(self, model: keras.Model) -> None:
-        self._chain = operations_of(model)
+        self._logits_of = Logits(model)
         self._function = _traced(
-            model, lambda batch: (model(batch, training=False), logits_of(self._chain, batch))
+            model, lambda batch: (model(batch, training=False), self._logits_of(batch))
         )
         self._logits = np.empty(0, np.float32)
 
@@ -60,25 +60,25 @@ class KerasHead:
 
     @cached_property
     def layers(self) -> Sequence[Layer]:
-        check_piecewise_linear(self._chain)
-        return (Operations(self._chain),)
+        self._logits_of.check_piecewise_linear()
+        return (Operations(self._logits_of),)
 
 
 @dataclass(frozen=True, eq=False)
 class Operations:
-    """A piecewise linear chain of operations, as one layer whose gradients TensorFlow computes."""
+    """Piecewise linear operations, as one layer whose gradients TensorFlow computes."""
 
-    chain: Sequence[Any]
+    logits_of: Logits
 
     def forward(self, x: Array) -> Array:
-        logits: Array = logits_of(self.chain, x[np.newaxis])[0].numpy()
+        logits: Array = self.logits_of(tf.constant(x[np.newaxis]))[0].numpy()
         return logits
 
     def pull(self, weights: Array, x: Array, /) -> tuple[Array, float]:
         batch = tf.constant(x[np.newaxis])
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(batch)
-            logits = logits_of(self.chain, batch)
+            logits = self.logits_of(batch)
         pulled = tape.gradient(logits, batch, weights[np.newaxis])[0].numpy()
         return pulled, total(weights * logits[0].numpy()) - total(pulled * x)
 

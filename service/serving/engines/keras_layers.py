@@ -1,6 +1,7 @@
 """The operations of a Keras head: how it computes its logits, and whether it is piecewise linear."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -8,13 +9,22 @@ import keras
 from service.errors import CannotExplain
 
 ENDINGS = ("softmax", "sigmoid")
+AFTER_ENDING = (
+    *("Cast", "Concatenate", "Flatten", "Identity", "Reshape", "Subtract"),
+    *("ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise"),
+)
 ACTIVATIONS = (None, keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
 PIECEWISE_LINEAR = {
     "Activation",
+    "ActivityRegularization",
+    "Add",
     "AlphaDropout",
+    "Average",
     "AveragePooling2D",
     "BatchNormalization",
     "Cast",
+    "Concatenate",
+    "Conv2D",
     "Dense",
     "Dropout",
     "Flatten",
@@ -22,54 +32,117 @@ PIECEWISE_LINEAR = {
     "GaussianNoise",
     "GlobalAveragePooling2D",
     "GlobalMaxPooling2D",
+    "Identity",
     "LeakyReLU",
     "MaxPooling2D",
     "PReLU",
+    "Permute",
     "ReLU",
+    "Relu",
+    "Rescaling",
+    "Reshape",
     "SpatialDropout2D",
 }
 
 
-def operations_of(model: keras.Model) -> tuple[Any, ...]:
-    """The operations from feature map to last softmax or sigmoid, inclusive; empty without one."""
-    chain = list(_backwards(model))[::-1]
-    endings = [at for at, operation in enumerate(chain) if _applied(operation) in ENDINGS]
-    return tuple(chain[: endings[-1] + 1]) if endings else ()
+class Logits:
+    """The part of a head up to the inputs of its one softmax or sigmoid; branches may join before it."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._graph = _graph_of(model)
+        self._ending = _ending_of(self._graph)
+
+    def __call__(self, batch: Any) -> Any:
+        """Computes the logits (n, units) of features (n, height, width, channels)."""
+        if self._ending is None:
+            return batch  # Nobody reads this: `check_piecewise_linear` refuses such a head.
+        logits: list[Any] = []
+
+        def ended(given: Any, **how: Any) -> Any:
+            logits.append(_before_activation(self._ending, given))
+            return self._ending(given, **how)  # type: ignore[misc]  # it is there
+
+        def computed(operation: Any) -> Callable[..., Any]:
+            if isinstance(operation, keras.Model):
+                return lambda given, *_, **__: _run(_graph_of(operation), given, computed)
+            if operation is self._ending:
+                return ended
+            if isinstance(operation, keras.layers.GlobalMaxPooling2D):
+                return lambda given, **how: operation(_of_first_maxima(given), **how)
+            return operation  # type: ignore[no-any-return]  # Keras has no types
+
+        _run(self._graph, batch, computed)
+        return keras.ops.reshape(logits[-1], (-1, math.prod(logits[-1].shape[1:])))
+
+    def check_piecewise_linear(self) -> None:
+        """Raises CannotExplain if the way from feature map to logits is not piecewise linear."""
+        if self._ending is None:
+            raise CannotExplain("it does not end in one softmax or one sigmoid.")
+        operations = list(_operations(self._graph))
+        *before, _ = operations[: len(operations) - operations[::-1].index(self._ending)]
+        for operation in before:
+            _check(operation)
 
 
-def logits_of(chain: Sequence[Any], batch: Any) -> Any:
-    """Computes the inputs of the last softmax or sigmoid."""
-    if not chain:
-        return batch  # Nobody reads this: check_piecewise_linear refuses such a head.
-    *before, last = chain
-    for operation in before:
-        if isinstance(operation, keras.layers.GlobalMaxPooling2D):
-            # The gradient of one window goes to the first of equal maxima; that of a reduction is split.
-            batch = keras.ops.max_pool(batch, tuple(batch.shape[1:3]))
-        batch = operation(batch)
-    if not isinstance(last, keras.layers.Dense):
-        return batch
-    scores = keras.ops.matmul(batch, last.kernel)
-    return scores + last.bias if last.use_bias else scores
+def _graph_of(model: Any) -> Any:
+    """The functional graph of a model; a Sequential model holds one inside."""
+    return getattr(model, "_functional", None) or model
 
 
-def check_piecewise_linear(chain: Sequence[Any]) -> None:
-    """Raises CannotExplain if the way from feature map to logits is not piecewise linear."""
-    if not chain:
-        raise CannotExplain("it ends in neither softmax nor sigmoid.")
-    for operation in chain[:-1]:
-        _check(operation)
+def _run(graph: Any, inputs: Any, computed: Callable[[Any], Callable[..., Any]]) -> Any:
+    result = graph._run_through_graph(inputs, operation_fn=computed)
+    return result[0] if isinstance(result, list) and len(result) == 1 else result
 
 
-def _backwards(model: Any) -> Iterator[Any]:
-    """Yields the operations from the output back to the input, through nested models."""
-    tensor = model.outputs[0]
-    while not isinstance(operation := tensor._keras_history.operation, keras.layers.InputLayer):
+def _operations(graph: Any) -> Iterator[Any]:
+    """Yields the operations in the order of computing, through nested models."""
+    for _, nodes in sorted(graph._nodes_by_depth.items(), reverse=True):
+        for node in nodes:
+            if isinstance(node.operation, keras.Model):
+                yield from _operations(_graph_of(node.operation))
+            elif not node.is_input:
+                yield node.operation
+
+
+def _ending_of(graph: Any) -> Any | None:
+    """The one softmax or sigmoid whose results are the output; None without, and of several."""
+    found: dict[int, Any] = {}
+    seen: set[int] = set()
+    waiting = [graph.outputs[0]._keras_history]
+    while waiting:
+        operation, index, _ = waiting.pop()
+        node = operation._inbound_nodes[index]
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
         if isinstance(operation, keras.Model):
-            yield from _backwards(getattr(operation, "_functional", None) or operation)
+            waiting.append(_graph_of(operation).outputs[0]._keras_history)
+        elif _applied(operation) in ENDINGS:
+            found[id(node)] = operation
+        elif type(operation).__name__ in AFTER_ENDING:
+            waiting += [tensor._keras_history for tensor in node.input_tensors]
         else:
-            yield operation
-        tensor = operation._inbound_nodes[tensor._keras_history.node_index].input_tensors[0]
+            return None
+    return found.popitem()[1] if len(found) == 1 else None
+
+
+def _of_first_maxima(given: Any) -> Any:
+    """A map (n, 1, 1, channels) of maxima whose gradients go to the first of equal ones.
+
+    The gradient of a reduction is split among them.
+    """
+    return keras.ops.max_pool(given, tuple(given.shape[1:3]))
+
+
+def _before_activation(operation: Any, given: Any) -> Any:
+    """What the activation of an operation is applied to."""
+    if isinstance(operation, keras.layers.Dense):
+        scores = keras.ops.matmul(given, operation.kernel)
+    elif isinstance(operation, keras.layers.Conv2D):
+        scores = operation.convolution_op(given, operation.kernel)
+    else:
+        return given
+    return scores + operation.bias if operation.use_bias else scores
 
 
 def _applied(operation: Any) -> str:
@@ -82,9 +155,8 @@ def _check(operation: Any) -> None:
     kind, activation = type(operation).__name__, getattr(operation, "activation", None)
     if kind not in PIECEWISE_LINEAR:
         raise CannotExplain(f"it holds {kind}, which is not piecewise linear.")
-    if isinstance(operation, keras.layers.ReLU) and (
-        operation.max_value is not None or operation.threshold
-    ):
+    limits = (getattr(operation, "max_value", None), getattr(operation, "threshold", None) or None)
+    if kind == "ReLU" and limits != (None, None):
         raise CannotExplain("it holds a ReLU with a threshold or a maximum.")
     if isinstance(activation, keras.Layer):
         _check(activation)

@@ -43,8 +43,8 @@ class OpenVinoHead(OpenVinoNetwork):
         self._graph = graph
 
     def logits(self) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = self._request.get_output_tensor(1).data
-        return result
+        logits: NDArray[np.float32] = self._request.get_output_tensor(1).data
+        return logits.reshape(len(logits), -1)
 
     @cached_property
     def layers(self) -> Sequence[Layer]:

@@ -1,6 +1,9 @@
 """Reads the layers of a head from its OpenVINO graph."""
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import itertools
+import operator
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import openvino as ov
@@ -11,6 +14,7 @@ from service.serving.explain.layers import (
     Affine,
     Array,
     Dense,
+    Joined,
     Layer,
     Pooled,
     Rectified,
@@ -20,39 +24,130 @@ from service.serving.explain.layers import (
 )
 
 ENDINGS = ("Softmax", "Sigmoid")
+AFTER_ENDING = ("Concat", "Convert", "Reshape", "Result", "Squeeze", "Subtract", "Unsqueeze")
+MAX_JOINS = 100  # Branches that cross each other are read more than once.
 NO_BIAS = np.zeros(1, np.float32)
 ONE = np.ones(1, np.float32)
 
 
 def logits_of(graph: ov.Model) -> ov.Output | None:
-    """The input of the last softmax or sigmoid; None without one."""
-    endings = [node for node in graph.get_ordered_ops() if node.get_type_name() in ENDINGS]
-    return endings[-1].input_value(0) if endings else None
+    """The input of the one softmax or sigmoid that the result is of; None without, and of several."""
+    found: dict[str, ov.Node] = {}
+    seen: set[str] = set()
+    waiting = [graph.get_results()[0]]
+    while waiting:
+        node = waiting.pop()
+        if node.get_name() in seen:
+            continue
+        seen.add(node.get_name())
+        if node.get_type_name() in ENDINGS:
+            found[node.get_name()] = node
+        elif node.get_type_name() in AFTER_ENDING:
+            waiting.extend(_computed(node))
+        else:
+            return None
+    return found.popitem()[1].input_value(0) if len(found) == 1 else None
 
 
 def layers_of(logits: ov.Output | None) -> tuple[Layer, ...]:
     """The layers from feature map to `logits`. Raises CannotExplain if one is not piecewise linear."""
     if logits is None:
-        raise CannotExplain("it ends in neither softmax nor sigmoid.")
-    layers: list[Layer] = []
-    for node in reversed(list(_chain(logits.get_node()))):
-        read = READERS.get(node.get_type_name())
-        if read is None:
-            raise CannotExplain(f"it holds {node.get_type_name()}, which is not piecewise linear.")
-        for layer in read(node):
+        raise CannotExplain("it does not end in one softmax or one sigmoid.")
+    layers = _Reading(logits.get_node()).layers
+    is_row = len(shape := _shape(logits)) == 1
+    return layers if is_row else (*layers, Reshaped((int(np.prod(shape)),)))
+
+
+class _Reading:
+    """Reads the layers of the nodes that lead to `last`, in sequences that fork and join again.
+
+    A bit stands for each node; `through[node]` are the nodes that all ways to it pass, itself included.
+    """
+
+    def __init__(self, last: ov.Node) -> None:
+        self._nodes = _nodes_to(last)
+        self._places = {node.get_name(): place for place, node in enumerate(self._nodes)}
+        self._through: list[int] = []
+        for place, node in enumerate(self._nodes):
+            self._through.append(1 << place | self._shared(node))
+        self._joins_left = MAX_JOINS
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(self._between(self._nodes[0], self._nodes[-1]))
+
+    def _shared(self, node: ov.Node) -> int:
+        """The nodes that all ways to the inputs of `node` pass."""
+        through = [self._through[self._places[one.get_name()]] for one in _computed(node)]
+        return functools.reduce(operator.and_, through, -1) if through else 0
+
+    def _between(self, first: ov.Node, last: ov.Node) -> list[Layer]:
+        """The layers from the output of `first` to that of `last`."""
+        steps: list[Sequence[Layer]] = []
+        while last.get_name() != first.get_name():
+            sources = _computed(last)
+            if len(sources) == 1:
+                steps.append(_read(last))
+                last = sources[0]
+            else:
+                fork = self._nodes[self._shared(last).bit_length() - 1]
+                steps.append([self._joined(fork, last)])
+                last = fork
+        layers: list[Layer] = []
+        for layer in itertools.chain.from_iterable(reversed(steps)):
             _append(layers, layer)
-    return tuple(layers)
+        return layers
+
+    def _joined(self, fork: ov.Node, last: ov.Node) -> Joined:
+        self._joins_left -= 1
+        if self._joins_left < 0:
+            raise CannotExplain("it forks and joins too often.")
+        axis = _joining_axis(last)
+        return Joined(tuple(self._between(fork, source) for source in _computed(last)), axis)
 
 
-def _chain(node: ov.Node) -> Iterator[ov.Node]:
-    """Yields the nodes from `node` back to the parameter, along the one input that is not a constant."""
-    while node.get_type_name() != "Parameter":
-        yield node
-        sources = [port.get_source_output().get_node() for port in node.inputs()]
-        computed = [source for source in sources if source.get_type_name() != "Constant"]
-        if len(computed) != 1:
-            raise CannotExplain(f"its {node.get_type_name()} joins {len(computed)} branches.")
-        node = computed[0]
+def _nodes_to(last: ov.Node) -> list[ov.Node]:
+    """The feature map and what is computed from it on the ways to `last`, inputs first."""
+    nodes: dict[str, ov.Node] = {}
+    waiting = [(last, False)]
+    while waiting:
+        node, is_ready = waiting.pop()
+        if node.get_name() in nodes:
+            continue
+        if is_ready:
+            nodes[node.get_name()] = node
+        elif not _computed(node) and node.get_type_name() != "Parameter":
+            raise CannotExplain(f"its {node.get_type_name()} joins 0 branches.")
+        else:
+            waiting += [(node, True), *((one, False) for one in _computed(node))]
+    return list(nodes.values())
+
+
+def _computed(node: ov.Node) -> list[ov.Node]:
+    """The nodes of the inputs that are not constants."""
+    sources = [port.get_source_output().get_node() for port in node.inputs()]
+    return [source for source in sources if source.get_type_name() != "Constant"]
+
+
+def _read(node: ov.Node) -> Sequence[Layer]:
+    read = READERS.get(node.get_type_name())
+    if read is None:
+        raise CannotExplain(f"it holds {node.get_type_name()}, which is not piecewise linear.")
+    return read(node)
+
+
+def _joining_axis(node: ov.Node) -> int | None:
+    """The axis of a concatenation, not counting the batch axis; None for an addition.
+
+    Raises CannotExplain for what joins branches in another way.
+    """
+    kind, rank = node.get_type_name(), len(node.output(0).get_partial_shape())
+    if kind == "Add" and _shape(node.input(0)) == _shape(node.input(1)):
+        return None
+    axis = int(node.get_attributes()["axis"]) % rank if kind == "Concat" else 0
+    if axis == 0 or len(_computed(node)) != len(node.inputs()):
+        raise CannotExplain(f"its {kind} joins {len(_computed(node))} branches.")
+    return axis - 1
 
 
 def _append(layers: list[Layer], layer: Layer) -> None:
@@ -75,6 +170,15 @@ def _multiplied(node: ov.Node) -> Sequence[Layer]:
         raise CannotExplain("it multiplies matrices in an unusual way.")
     kernel = _constant(node, 1)
     return [Dense(kernel if attributes["transpose_b"] else kernel.T, NO_BIAS)]
+
+
+def _convolved(node: ov.Node) -> Sequence[Layer]:
+    kernel = _constant(node, 1)
+    outputs, inputs, *sides = kernel.shape
+    if {*sides, *_shape(node.input(0))[1:]} != {1}:
+        raise CannotExplain("it holds a convolution.")
+    dense = Dense(kernel.reshape(outputs, inputs), NO_BIAS)
+    return [Reshaped((inputs,)), dense, Reshaped(_shape(node.output(0)))]
 
 
 def _added(node: ov.Node) -> Sequence[Layer]:
@@ -174,6 +278,7 @@ def _constant_of(node: ov.Node, at: int) -> NDArray[np.generic]:
 READERS: dict[str, Callable[[ov.Node], Sequence[Layer]]] = {
     "Add": _added,
     "AvgPool": _pooled(is_average=True),
+    "Convolution": _convolved,
     "Convert": _nothing,
     "MatMul": _multiplied,
     "MaxPool": _pooled(is_average=False),

@@ -9,7 +9,6 @@ for ReLU layers it is gradient times input, with the biases' part as in FullGrad
 2019, arXiv:1905.00780).
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from service.errors import CannotExplain
 from service.serving.batcher import Trace
-from service.serving.explain.layers import Layer
+from service.serving.explain.layers import Layer, forward_through, pull_through
 from service.store.card import Output
 
 TOLERANCE = 1e-4  # The largest error of the sum, relative to logits larger than 1.
@@ -40,14 +39,11 @@ def evidence_of(layers: Sequence[Layer], trace: Trace, output: Output, index: in
     If one sigmoid decides between two classes, the logit of the first is minus that of the second.
     Raises CannotExplain if grid and constant do not sum to the engine's logit.
     """
-    unit, sign = (0, 2 * index - 1) if output.to_probabilities == "complement" else (index, 1)
+    unit, sign = (0, 2 * index - 1) if output.is_one_unit else (index, 1)
     weights = np.zeros(trace.logits.shape, np.float32)
     weights[unit] = sign
-    inputs = itertools.accumulate(layers[:-1], lambda x, layer: layer.forward(x), initial=trace.features)
-    constant = 0.0
-    for layer, x in reversed(list(zip(layers, inputs, strict=True))):
-        weights, bias = layer.pull(weights, x)
-        constant += bias
+    values = forward_through(layers[:-1], trace.features)
+    weights, constant = pull_through(layers, weights, values)
     grid = np.multiply(weights, trace.features, dtype=np.float64).sum(axis=-1)
     evidence = Evidence(index, grid, constant, sign * float(trace.logits[unit]))
     if not _residual(evidence) <= TOLERANCE:

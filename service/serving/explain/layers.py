@@ -3,7 +3,10 @@
 Each layer computes its output, and propagates weights on its outputs back to its inputs.
 """
 
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -129,6 +132,63 @@ class Pooled:
 
     def _back(self, x: Array) -> Array:
         return np.moveaxis(x, (0, 1), (self.first_axis, self.first_axis + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Branches of layers that begin at one value: their outputs are concatenated or added.
+
+    `axis` is that of the concatenation; None adds the outputs, which then have one shape.
+    """
+
+    branches: tuple[Sequence[Layer], ...]
+    axis: int | None
+
+    def forward(self, x: Array) -> Array:
+        outputs = [forward_through(branch, x)[-1] for branch in self.branches]
+        if self.axis is None:
+            return functools.reduce(np.add, outputs)
+        return np.concatenate(outputs, self.axis)
+
+    def pull(self, weights: Array, x: Array, /) -> tuple[Array, float]:
+        pulled, constant = np.zeros_like(x), 0.0
+        for branch, inputs, part in self._parts(weights, x):
+            of_branch, bias = pull_through(branch, part, inputs)
+            pulled, constant = pulled + of_branch, constant + bias
+        return pulled, constant
+
+    def _parts(
+        self, weights: Array, x: Array
+    ) -> Iterator[tuple[Sequence[Layer], Sequence[Array], Array]]:
+        """Each branch with the values in it, and the weights on its output."""
+        at = 0
+        for branch in self.branches:
+            values = forward_through(branch, x)
+            if self.axis is None:
+                yield branch, values, weights
+                continue
+            end = at + values[-1].shape[self.axis]
+            yield branch, values, np.take(weights, range(at, end), self.axis)
+            at = end
+
+
+def forward_through(layers: Sequence[Layer], x: Array) -> list[Array]:
+    """The inputs of each layer, and the output of the last."""
+    return list(accumulate(layers, lambda value, layer: layer.forward(value), initial=x))
+
+
+def pull_through(
+    layers: Sequence[Layer], weights: Array, values: Sequence[Array]
+) -> tuple[Array, float]:
+    """Propagates weights on the output of the last layer back to the input of the first.
+
+    `values` are the inputs of the layers, as `forward_through` gives them.
+    """
+    constant = 0.0
+    for layer, x in reversed(list(zip(layers, values, strict=False))):
+        weights, bias = layer.pull(weights, x)
+        constant += bias
+    return weights, constant
 
 
 def windows(size: int, side: int, stride: int, outputs: int, padded: int = 0) -> tuple[slice, ...]:

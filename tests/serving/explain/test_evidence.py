@@ -56,13 +56,83 @@ HIDDEN = {
 }
 
 
-class Head:
-    """A head of these layers with weights from a seed, and the same without its softmax."""
+def joined(join, *branches, ending=lambda: L.Dense(CLASSES)):
+    """Branches of layers on one map, joined, and then the ending."""
 
-    def __init__(self, pooling, hidden, seed):
+    def made(x):
+        tensors = [keras_models.chained(x, *(make() for make in branch)) for branch in branches]
+        return ending()(join()(tensors))
+
+    return made
+
+
+def residual(x):
+    """Two blocks, each of which adds a branch to what went into it."""
+    x = L.Dense(6)(L.GlobalAveragePooling2D()(x))
+    for _ in range(2):
+        x = L.Add()([x, L.Dense(6)(L.Dense(4, "relu")(x))])
+    return L.Dense(CLASSES)(x)
+
+
+def crossing(x):
+    """Each layer takes the outputs of all before it: no branch can be told from the others."""
+    found = [L.GlobalMaxPooling2D()(x)]
+    for _ in range(3):
+        found.append(L.Dense(5, "relu")(L.Concatenate()(found) if len(found) > 1 else found[0]))
+    return L.Dense(CLASSES)(L.Concatenate()(found))
+
+
+GAP, GMP = [L.GlobalAveragePooling2D], [L.GlobalMaxPooling2D]
+FORKS = {
+    "gap and gmp": joined(L.Concatenate, GAP, GMP),
+    "gap and flatten, hidden": joined(L.Concatenate, [*GAP, lambda: L.Dense(5, "relu")], [L.Flatten]),
+    "windows": joined(L.Concatenate, [lambda: L.MaxPooling2D(2, 1), L.Flatten], GAP, GMP),
+    "on the map's rank": joined(
+        L.Concatenate,
+        [lambda: L.GlobalAveragePooling2D(keepdims=True)],
+        [lambda: L.GlobalMaxPooling2D(keepdims=True)],
+        ending=lambda: keras.Sequential([L.Flatten(), L.Dense(CLASSES)]),
+    ),
+    "logits added": joined(
+        L.Add, [*GAP, lambda: L.Dense(CLASSES)], [L.Flatten, lambda: L.Dense(CLASSES)], ending=L.Identity
+    ),
+    "logits averaged": joined(
+        L.Average,
+        *([*pool, lambda: L.Dense(CLASSES, "relu")] for pool in (GAP, GMP, [L.Flatten])),
+        ending=lambda: L.Rescaling(2),
+    ),
+    "the same twice": joined(L.Concatenate, GAP, GAP),
+    "residual": residual,
+    "crossing": crossing,
+}
+
+
+def convolved(x):
+    """As in the top of MobileNet: a convolution where one position is left."""
+    x = L.GlobalAveragePooling2D(keepdims=True)(x)
+    x = L.Conv2D(7, 1, activation="relu")(L.Dropout(0.1)(x))
+    return L.Reshape((CLASSES,))(L.Conv2D(CLASSES, 1, padding="same")(x))
+
+
+OTHERS = {
+    "convolved": convolved,
+    "reshaped": lambda x: L.Dense(CLASSES)(L.Flatten()(L.Reshape((2, 3, 1))(L.GlobalMaxPooling2D()(x)))),
+}
+
+
+def stacked(*names):
+    """The layers of these names, one after the other, and a dense one."""
+    layers = [make for name in names for make in (POOLINGS | HIDDEN)[name]]
+    return lambda x: L.Dense(CLASSES)(keras.Sequential([make() for make in layers])(x))
+
+
+class Head:
+    """A head with weights from a seed, and the same without its softmax."""
+
+    def __init__(self, logits, seed):
         keras.utils.set_random_seed(seed)
-        layers = [make() for name in (pooling, *hidden) for make in (POOLINGS | HIDDEN)[name]]
-        self.logits = keras.Sequential([keras.Input(SHAPE), *layers, L.Dense(CLASSES)])
+        x = keras.Input(SHAPE)
+        self.logits = keras.Model(x, logits(x))
         rng = np.random.default_rng(seed)
         for weights in self.logits.variables:
             if weights.name in BIASES:
@@ -134,7 +204,7 @@ def check(head, network, one, index):
 def test_the_map_of_any_head_is_keras_gradient_times_input(
     pooling, hidden, engine, seed, index, tmp_path_factory
 ):
-    head = Head(pooling, hidden, seed)
+    head = Head(stacked(pooling, *hidden), seed)
     network = head.opened(engine, tmp_path_factory.mktemp("head"))
     for one in traced(network, features(seed), features(seed + 1)):
         check(head, network, one, index)
@@ -143,16 +213,24 @@ def test_the_map_of_any_head_is_keras_gradient_times_input(
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", [*POOLINGS, *HIDDEN])
 def test_each_pooling_and_each_layer_is_explained(kind, engine, tmp_path):
-    pooling, hidden = (kind, []) if kind in POOLINGS else ("gap", [kind])
-    head = Head(pooling, hidden, seed=3)
+    head = Head(stacked(kind) if kind in POOLINGS else stacked("gap", kind), seed=3)
     network = head.opened(engine, tmp_path)
     check(head, network, traced(network, features(5))[0], 1)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", FORKS | OTHERS)
+def test_a_head_that_forks_and_joins_is_explained(kind, engine, tmp_path):
+    head = Head((FORKS | OTHERS)[kind], seed=4)
+    network = head.opened(engine, tmp_path)
+    for one in traced(network, features(6), features(7)):
+        check(head, network, one, 2)
 
 
 @pytest.mark.parametrize("kind", HIDDEN)
 @pytest.mark.parametrize("pooling", ["flatten", "max 4 stride 3 same", "normalized, then max"])
 def test_the_layers_of_openvino_and_the_gradients_of_keras_make_the_same_map(pooling, kind, tmp_path):
-    head, maps = Head(pooling, [kind], seed=8), []
+    head, maps = Head(stacked(pooling, kind), seed=8), []
     for engine in ENGINES:
         (tmp_path / engine).mkdir()
         network = head.opened(engine, tmp_path / engine)
@@ -167,7 +245,7 @@ def test_the_layers_of_openvino_and_the_gradients_of_keras_make_the_same_map(poo
     [("gmp", [(0, 0)]), ("max 4 stride 3 same", [(0, 0), (0, 2), (2, 0), (2, 2)])],
 )
 def test_of_equal_maxima_the_first_has_the_evidence(pooling, firsts, engine, tmp_path):
-    network = Head(pooling, [], seed=2).opened(engine, tmp_path)
+    network = Head(stacked(pooling), seed=2).opened(engine, tmp_path)
     evidence = evidence_of(network.layers, traced(network, np.ones(SHAPE, np.float32))[0], SOFTMAX, 0)
     assert [tuple(place) for place in np.argwhere(evidence.grid)] == firsts
     check_adds_up(evidence)
@@ -193,12 +271,82 @@ def test_what_is_not_piecewise_linear_is_not_explained(layer, reason, engine, tm
         _ = network.layers
 
 
+def two_softmaxes(x):
+    branches = [L.GlobalAveragePooling2D(), L.GlobalMaxPooling2D()]
+    return L.Average()([L.Dense(CLASSES, activation="softmax")(pool(x)) for pool in branches])
+
+
+def shared_softmax(x):
+    softmax = L.Softmax()
+    return L.Average()(
+        [softmax(L.Dense(CLASSES)(x)) for x in (L.Flatten()(x), L.GlobalMaxPooling2D()(x))]
+    )
+
+
+def gated(x):
+    x = L.GlobalAveragePooling2D()(x)
+    gate = L.Multiply()([L.Dense(6)(x), L.Dense(6)(x)])
+    return L.Dense(CLASSES, activation="softmax")(gate)
+
+
+def largest(x):
+    pooled = [L.GlobalAveragePooling2D()(x), L.GlobalMaxPooling2D()(x)]
+    return L.Dense(CLASSES, activation="softmax")(L.Maximum()(pooled))
+
+
+def broadcast(x):
+    x = L.GlobalAveragePooling2D()(x)
+    return L.Dense(CLASSES, activation="softmax")(L.Add()([x, L.Dense(1)(x)]))
+
+
+def normalized(layer):
+    return lambda x: L.Dense(CLASSES, activation="softmax")(layer()(L.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize(
+    ("made", "reasons"),
+    [
+        (two_softmaxes, ("one softmax", "one softmax")),
+        (shared_softmax, ("one softmax", "one softmax")),
+        (gated, ("Multiply joins 2", "Multiply")),
+        (largest, ("Maximum joins 2", "Maximum")),
+        (broadcast, ("Add joins 2", None)),
+        (normalized(L.LayerNormalization), ("joins 2 branches", "LayerNormalization")),
+        (normalized(L.UnitNormalization), ("joins 2 branches", "UnitNormalization")),
+    ],
+)
+def test_what_cannot_be_decomposed_is_said(made, reasons, tmp_path):
+    x = keras.Input(SHAPE)
+    model = keras.Model(x, made(x))
+    for engine, reason in zip(ENGINES, reasons, strict=True):
+        (tmp_path / engine).mkdir()
+        network = opened(model, engine, tmp_path / engine)
+        if reason is None:  # Gradients know more.
+            (one,) = traced(network, features(1))
+            check_adds_up(evidence_of(network.layers, one, SOFTMAX, 1))
+            continue
+        with pytest.raises(CannotExplain, match=reason):
+            _ = network.layers
+
+
+def test_a_head_that_forks_without_end_is_refused_before_it_is_read(tmp_path):
+    """Joins that cross each other are read more than once: 2 to the power of 40 times here."""
+    x = keras.Input(SHAPE)
+    a, b = L.GlobalAveragePooling2D()(x), L.GlobalMaxPooling2D()(x)
+    for _ in range(40):
+        a, b = L.Add()([a, b]), L.Add()([a, L.Dense(6)(b)])
+    model = keras.Model(x, L.Dense(CLASSES, activation="softmax")(L.Add()([a, b])))
+    network = opened(model, "openvino", tmp_path)
+    with pytest.raises(CannotExplain, match="forks and joins too often"):
+        _ = network.layers
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_head_that_ends_in_no_softmax_is_not_explained(engine, tmp_path):
     features = keras.Input(SHAPE)
     network = opened(keras.Model(features, L.Dense(2)(L.Flatten()(features))), engine, tmp_path)
     assert network(np.zeros((2, *SHAPE), np.float32)).shape == (2, 2)
-    with pytest.raises(CannotExplain, match="ends in neither softmax nor sigmoid"):
+    with pytest.raises(CannotExplain, match="does not end in one softmax or one sigmoid"):
         _ = network.layers
 
 
@@ -208,6 +356,12 @@ ENDINGS = {
     "normalized logits": lambda: [L.Dense(CLASSES), L.BatchNormalization(), L.Activation("softmax")],
     "one sigmoid": lambda: [L.Dense(1, activation="sigmoid", bias_initializer="normal")],
     "sigmoid apart": lambda: [L.Dense(1, bias_initializer="normal"), L.Activation("sigmoid")],
+    "one logit": lambda: [L.Dense(1, bias_initializer="normal")],
+    "a convolution's softmax": lambda: [
+        L.Reshape((1, 1, 8)),
+        L.Conv2D(CLASSES, 1, activation="softmax", bias_initializer="normal"),
+        L.Flatten(),
+    ],
 }
 
 
@@ -218,7 +372,9 @@ def test_heads_cut_from_saved_models_are_explained_however_they_end(pooling, end
     base = keras_models.small_backbone()
     layers = (pooling(), L.Dense(8, "relu"), *ENDINGS[ending]())
     whole = keras.Model(base.inputs[0], keras_models.chained(base.output, *layers))
-    parts = split(whole, (keras_models.SIDE, keras_models.SIDE), None)
+    loss = "BinaryCrossentropy" if ending == "one logit" else None
+    size = (keras_models.SIDE, keras_models.SIDE)
+    parts = split(whole, size, None, loss=loss, is_from_logits=True)
     features = parts.backbone(keras_models.pixels(1)).numpy()
     network = opened(parts.head, engine, tmp_path)
     probabilities = network(features)[0]
@@ -227,9 +383,7 @@ def test_heads_cut_from_saved_models_are_explained_however_they_end(pooling, end
     for evidence in maps:
         assert evidence.grid.shape == features.shape[1:3]
         check_adds_up(evidence)
-    odds = (
-        maps[0].logit - maps[1].logit if parts.output.to_probabilities != "complement" else maps[0].logit
-    )
+    odds = maps[0].logit if parts.output.is_one_unit else maps[0].logit - maps[1].logit
     assert odds == pytest.approx(np.log(probabilities[0] / probabilities[1]), abs=1e-3)
 
 
@@ -240,6 +394,7 @@ def test_a_sigmoid_speaks_for_one_class_as_it_speaks_against_the_other(tmp_path)
     network(np.ones((1, *SHAPE), np.float32))
     one = Trace(np.zeros((8, 8, 3), np.uint8), np.ones(SHAPE, np.float32), network.logits()[0].copy())
     output = Output(activation="sigmoid", to_probabilities="complement")
+    assert output.is_one_unit
     against, towards = (evidence_of(network.layers, one, output, index) for index in (0, 1))
     np.testing.assert_array_equal(against.grid, -towards.grid)
     assert against.logit == -towards.logit == -float(network.logits()[0, 0])
@@ -247,7 +402,7 @@ def test_a_sigmoid_speaks_for_one_class_as_it_speaks_against_the_other(tmp_path)
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_logit_that_the_map_does_not_make_is_refused(engine, tmp_path):
-    network = Head("gap", [], seed=1).opened(engine, tmp_path)
+    network = Head(stacked("gap"), seed=1).opened(engine, tmp_path)
     (one,) = traced(network, features(1))
     assert evidence_of(network.layers, one, SOFTMAX, 0)
     other = Trace(one.pixels, one.features, one.logits + 2e-4 * np.maximum(1, np.abs(one.logits)))
@@ -257,8 +412,8 @@ def test_a_logit_that_the_map_does_not_make_is_refused(engine, tmp_path):
 
 def test_flatten_with_the_weights_of_gap_repeated_has_the_map_of_gap(tmp_path):
     """GAP is Flatten with tied weights: 20 positions here, each with a twentieth of the weights."""
-    gap = Head("gap", [], seed=4)
-    flatten = Head("flatten", [], seed=5)
+    gap = Head(stacked("gap"), seed=4)
+    flatten = Head(stacked("flatten"), seed=5)
     kernel, bias = gap.logits.layers[-1].get_weights()
     flatten.logits.layers[-1].set_weights([np.tile(kernel / 20, (20, 1)), bias])
     grids = []
