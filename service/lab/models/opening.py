@@ -8,6 +8,7 @@ import keras
 from service.lab.models.cutting import Cut, OpenedSource
 from service.lab.models.graph import own_size
 from service.lab.models.reading import Loaded, load
+from service.lab.models.saved_model.source import open_saved_model
 from service.lab.models.split import split
 from service.store.card import MAIN_FILE, Card, Format, Preprocessing
 from service.store.layout import Store
@@ -15,6 +16,8 @@ from service.store.layout import Store
 
 def open_source(path: Path) -> OpenedSource:
     """Reads a saved model. Raises CommandError with one sentence on what is wrong with it."""
+    if path.is_dir():
+        return open_saved_model(path)
     return KerasSource("keras", {MAIN_FILE["keras"]: path}, load(path))
 
 

@@ -102,7 +102,7 @@ class Split:
         # A model may take and return lists or dicts of one tensor.
         whole = keras.Model(self.model.inputs[0], self.model.outputs[0])
         result: NDArray[np.float32] = keras.ops.convert_to_numpy(
-            _probabilities(whole(values, training=False), self.output)
+            probabilities(whole(values, training=False), self.output)
         )
         return result
 
@@ -210,10 +210,10 @@ def _with_preprocessing(backbone: keras.Model, size: tuple[int, int], how: Prepr
 def _with_probabilities(head: keras.Model, output: Output) -> keras.Model:
     """The head with its output as float32 probabilities, one per label."""
     features = keras.Input(head.input_shape[1:], dtype="float32", name="features")
-    return keras.Model(features, _probabilities(head(features), output))
+    return keras.Model(features, probabilities(head(features), output))
 
 
-def _probabilities(result: Any, output: Output) -> Any:
+def probabilities(result: Any, output: Output) -> Any:
     """A model's output (n, units) as float32 probabilities (n, classes)."""
     result = keras.ops.cast(result, "float32")
     match output.to_probabilities:
