@@ -36,8 +36,11 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     )
     init.add_argument("--if-empty", action="store_true", help="do nothing where the store has heads")
 
-    importing = command("import", "publish a saved Keras 3 model as a head")
-    importing.add_argument("file", type=_path, metavar="FILE.keras")
+    importing = command("import", "publish a saved model as a head: .keras, .h5, or a SavedModel folder")
+    importing.add_argument("file", type=_path, metavar="MODEL", help="a file or folder of any Keras")
+    importing.add_argument(
+        "--architecture", type=_path, metavar="FILE.json", help="of model.to_json(), for weights alone"
+    )
     importing.add_argument("--head", required=True, help="name of the head")
     importing.add_argument("--labels", required=True, type=_path, help="a label a line, or JSON")
     importing.add_argument("--size", type=int, help="input side, for a model that takes any")

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from service.console import columns, say, show_table, wide_console
 from service.errors import VersionError
-from service.store.card import Card, Origin, Pooling, Precision
+from service.store.card import Card, Origin, Poolings, Precision
 from service.store.layout import Store
 
 UNKNOWN = "-"
@@ -23,7 +23,7 @@ class Listed(BaseModel):
     classes: int | None = None
     height: int | None = None
     width: int | None = None
-    pooling: Pooling | None = None
+    pooling: Poolings | None = None
     precision: Precision | None = None
     origin: Origin | None = None
     created: datetime | None = None

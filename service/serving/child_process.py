@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -52,3 +53,13 @@ def run(command: Sequence[str], limit_s: float, stopping: threading.Event = NEVE
         errors.seek(max(0, errors.seek(0, os.SEEK_END) - MAX_ERROR_BYTES))
         lines = errors.read().decode(errors="replace").strip().splitlines()
     return Ended(status, lines[-1] if lines else "no message")
+
+
+def end_with_parent() -> None:
+    """Called in a child: ends it as soon as its stdin closes, because its parent has then ended."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

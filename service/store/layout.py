@@ -19,6 +19,7 @@ from service.errors import VersionError, is_transient, reason_of
 from service.store.card import HEAD_NAME, MAIN_FILE, Card, Sha256
 
 MODEL = MAIN_FILE["keras"]
+ARCHITECTURE = "architecture.json"  # Beside a model.h5 that holds weights alone.
 CARD = "card.json"
 MANIFEST = "manifest.json"
 COMPILED = ".compiled"

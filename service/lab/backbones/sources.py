@@ -21,6 +21,7 @@ from service.lab.checks import check_weights
 from service.lab.data.features import Decoded
 from service.lab.data.photographs import Photograph
 from service.lab.models.compile import digest_of, to_openvino
+from service.lab.models.formats import recognise
 from service.lab.models.graph import MAP_RANK
 from service.lab.models.opening import open_source, open_version
 from service.lab.models.split import Split, split
@@ -118,10 +119,18 @@ def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograp
 
 
 def _from_file(file: Path, size: tuple[int, int]) -> keras.Model:
-    if file.suffix != ".keras":
+    if _holds_weights_alone(file):
         return _topped(imagenet.backbone_from(file, size))
     model = open_source(file).model
     return _topped(model) if len(model.output_shape) == MAP_RANK else model
+
+
+def _holds_weights_alone(file: Path) -> bool:
+    try:
+        recognise(file)
+    except CommandError:
+        return file.suffix != ".keras"
+    return False
 
 
 def _untrained(pictures: Sequence[Photograph], spec: Input) -> keras.Model:

@@ -30,11 +30,16 @@ def to_openvino(model: keras.Model) -> ov.Model:
     function = tf.function(
         lambda batch: model(batch, training=False), input_signature=signature, autograph=False
     )
-    graph = function.get_concrete_function()
+    return converted(function.get_concrete_function())
+
+
+def converted(graph: tf.types.experimental.ConcreteFunction) -> ov.Model:
+    """Converts a traced TensorFlow function of one input and one output. Raises CommandError."""
     logger_state = get_logger_state()
     try:
-        # Naming the output leaves out operations that augmentation layers left in the graph.
-        return ov.convert_model(graph, output=[graph.outputs[0].name])
+        # Naming the output leaves out operations that augmentation layers left in the graph. Weights are
+        # copied: OpenVINO would go on reading TensorFlow's memory after its variables are gone.
+        return ov.convert_model(graph, output=[graph.outputs[0].name], share_weights=False)
     # OpenVINO raises OpConversionFailure, whose parent is Exception, or RuntimeError.
     except Exception as exc:
         restore_logger_state(logger_state)  # OpenVINO does so only where it succeeds.

@@ -80,9 +80,8 @@ class OpenedSource(Protocol):
     @property
     def format(self) -> Format: ...
 
-    @property
-    def files(self) -> dict[str, Path]:
-        """The files to keep, by path in the version's folder."""
+    def keep(self, folder: Path) -> None:
+        """Copies its files to a version's folder, byte for byte; an unpacked archive is packed again."""
 
     @property
     def model(self) -> keras.Model:

@@ -9,6 +9,7 @@ from service.console import say
 from service.errors import CommandError
 from service.lab.checks import check_head_name
 from service.lab.labels import read_labels
+from service.lab.models.formats import recognise
 from service.store.card import PREPROCESSING, Card, Decode, Exif, Preprocessing, Resize
 from service.store.identical import find_identical
 from service.store.layout import Store
@@ -27,6 +28,7 @@ class ImportOptions:
 
     head: str
     labels: Path
+    architecture: Path | None = None
     size: int | None = None
     decode: Decode = "exact"
     resize: Resize | None = None
@@ -44,15 +46,17 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
     if wishes.size is not None and wishes.size < 1:
         raise CommandError(f"{wishes.size} is not an input side in pixels.")
     labels = read_labels(wishes.labels)
-    if not file.exists():
-        raise CommandError(f"There is no file {file}.")
+    if wishes.architecture and not wishes.architecture.is_file():
+        raise CommandError(f"There is no file {wishes.architecture}.")
+    recognise(file, has_architecture=wishes.architecture is not None)
     check_writable(store.root)
     # All that can be told without TensorFlow, which takes seconds to import, is told by now.
     import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
     from service.lab.models.opening import open_source
     from service.lab.models.publishing import Description, prepared
 
-    opened = open_source(file)
+    is_said = wishes.preprocessing is not None
+    opened = open_source(file, wishes.architecture, is_preprocessing_said=is_said)
     height, width = opened.own_size
     size = (wishes.size or height or DEFAULT_SIDE, wishes.size or width or DEFAULT_SIDE)
     cut = opened.cut(size, wishes.preprocessing)

@@ -1,7 +1,6 @@
 """Publishes a saved model as a version: cut, compile, prove, publish."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -97,7 +96,7 @@ def _fill(store: Store, folder: Path, opened: OpenedSource, description: Descrip
     backbone, head = (engine.compile(graph) for graph in graphs)
     _check_agreement(head(backbone(pixels)), expected)
 
-    source = _keep(opened, folder)
+    source = _kept(opened, folder)
     digests = [compiling.digest_of(graph) for graph in graphs]
     for graph, digest in zip(graphs, digests, strict=True):
         compiling.store_openvino(store, graph, digest)
@@ -128,16 +127,14 @@ def _fill(store: Store, folder: Path, opened: OpenedSource, description: Descrip
     )
 
 
-def _keep(opened: OpenedSource, folder: Path) -> Source:
-    """Copies the files of a source to a version's folder."""
-    for name, file in opened.files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, folder / name)
-    kept = {name: folder / name for name in opened.files}
+def _kept(opened: OpenedSource, folder: Path) -> Source:
+    """Copies the files of a source to a version's folder, which is empty."""
+    opened.keep(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     return Source(
         format=opened.format,
-        files={name: sha256_of(file) for name, file in kept.items()},
-        bytes=sum(file.stat().st_size for file in kept.values()),
+        files={file.relative_to(folder).as_posix(): sha256_of(file) for file in files},
+        bytes=sum(file.stat().st_size for file in files),
     )
 
 

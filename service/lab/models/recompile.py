@@ -6,11 +6,11 @@ A server runs this module in a child process.
 import contextlib
 import os
 import sys
-import threading
 from pathlib import Path
 
 from service.console import say
 from service.errors import ServiceError, is_transient
+from service.serving import child_process
 from service.serving.engines import EngineName
 from service.store.card import Card
 from service.store.layout import NotCompiled, Store
@@ -46,7 +46,7 @@ def main() -> None:
 
     Prints one line on an error, and exits with EX_TEMPFAIL if another try may succeed, else with 2.
     """
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    child_process.end_with_parent()
     root, cache, head, version, name = sys.argv[1:]
     engine: EngineName = "keras" if name == "keras" else "openvino"
     try:
@@ -55,11 +55,6 @@ def main() -> None:
         reason = str(exc) if isinstance(exc, ServiceError) else f"{type(exc).__name__}: {exc}"
         say(f"resnet-heads: {reason}")
         sys.exit(os.EX_TEMPFAIL if is_transient(exc) else 2)
-
-
-def _end_with_stdin() -> None:
-    sys.stdin.read()
-    os._exit(1)
 
 
 if __name__ == "__main__":
