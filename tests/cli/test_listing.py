@@ -6,6 +6,7 @@ import re
 import pytest
 from fakes import card, publish, publish_network, quantization
 from process import run
+from stored import empty
 
 from service.cli.arguments import parser
 from service.cli.listing import show_heads
@@ -17,8 +18,7 @@ from service.store.layout import CARD, MODEL, Store
 @pytest.fixture
 def store(tmp_path):
     """`flatten` 1, `gap` 1 and 2, `gap-int8` 1, and `broken` 1, whose card is cut short."""
-    made = Store(tmp_path / "store", tmp_path / "cache")
-    made.root.mkdir()
+    made = empty(tmp_path)
     for digest in ("b" * 64, "e" * 64, "f" * 64):
         publish_network(made, digest, b"n" * 500_000)
     flatten = card().structure.model_copy(update={"pooling": "flatten", "digest": "f" * 64})

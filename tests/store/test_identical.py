@@ -2,17 +2,16 @@
 
 import pytest
 from fakes import INPUT, LABELS, card, publish, quantization, source
+from stored import empty
 
 from service.store.card import PREPROCESSING
 from service.store.identical import find_identical
-from service.store.layout import CARD, MODEL, Store
+from service.store.layout import CARD, MODEL
 
 
 @pytest.fixture
 def store(tmp_path):
-    root = tmp_path / "store"
-    root.mkdir()
-    return Store(root, tmp_path / "cache")
+    return empty(tmp_path)
 
 
 def test_it_is_found_whatever_was_noted_of_it(store):

@@ -11,34 +11,27 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fakes import FakeEngine, card, publish, publish_network, quantization
+from fakes import card, publish, publish_network, quantization, structure
+from stored import BACKBONE, HEAD, empty, load
 
 from service.errors import CommandError, VersionError
-from service.serving.heads import Heads
 from service.store.layout import CARD, COMPILED, MODEL, Store
 from service.store.publish import publish_version, staged
 from service.store.removal import REMOVING, remove
 
 NOBODY = 65534
-BACKBONE, HEAD = "b" * 64, "e" * 64
 
 
 @pytest.fixture
 def store(tmp_path):
-    root = tmp_path / "store"
-    root.mkdir()
-    return Store(root, tmp_path / "cache")
-
-
-def structure(sign: str):
-    return card().structure.model_copy(update={"digest": sign * 64})
+    return empty(tmp_path)
 
 
 def publish_whole(store, name="gap", sign="e", **changes):
     """A version, and the compiled files of its backbone and of its head, whose digest is of `sign`."""
     publish_network(store, BACKBONE)
     publish_network(store, sign * 64)
-    return publish(store, name, structure=structure(sign), **changes)
+    return publish(store, name, structure=structure(digest=sign * 64), **changes)
 
 
 def compiled(store):
@@ -185,7 +178,7 @@ def test_compiled_files_of_all_engines_go(store):
 def test_compiled_files_in_the_cache_stay_because_other_stores_use_them(store):
     publish_whole(store)
     in_cache = publish_network(Store(store.cache, store.cache), "9" * 64)
-    publish(store, "flatten", structure=structure("9"))
+    publish(store, "flatten", structure=structure(digest="9" * 64))
     remove(store, "flatten", [1])
     assert in_cache.is_dir()
 
@@ -242,8 +235,7 @@ def test_a_running_server_drops_it_at_its_next_look(store):
     publish_whole(store, "flatten", "f")
     for _ in range(2):
         publish_whole(store)
-    heads = Heads(store, FakeEngine, 2, lambda *_: None)
-    heads.load()
+    heads = load(store)
     assert heads.get("gap").card.version == 2
     remove(store, "gap", [2])
     assert heads.refresh()
