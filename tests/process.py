@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -69,6 +70,11 @@ def resident_mb(server: Server | None = None) -> float:
     process = server.process.pid if server else "self"
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmRSS"))
+
+
+def peak_mb() -> float:
+    """The most physical memory that this process ever had, in millions of bytes."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 @contextmanager

@@ -66,6 +66,18 @@ def load(store: Store, engine: Engine | None = None, *args, **wishes) -> Heads:
     return heads
 
 
+def after(*errors: Exception) -> Callable[[], Engine]:
+    """Opens a fake engine, once it has raised each of these errors in turn."""
+    left = list(errors)
+
+    def open_engine() -> Engine:
+        if left:
+            raise left.pop(0)
+        return FakeEngine()
+
+    return open_engine
+
+
 def load_real(store: Store, rebuild: Rebuild = no_tensorflow) -> Heads:
     """The heads of a store with real compiled files, loaded on OpenVINO."""
     return load(store, open_engine("openvino", 2), rebuild, max_batch_size=2)

@@ -38,6 +38,13 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def url(demo_store):
+    """Of a server of the demo, which has all the time that a busy machine needs."""
+    with serving(demo_store, RESNET_HEADS_REQUEST_TIMEOUT_S="600") as server:
+        yield server.url
+
+
 def shell(command: str, folder: Path) -> str:
     """What the command prints; it must succeed."""
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
@@ -54,29 +61,28 @@ def shell(command: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_curl_lines_work_as_printed(folder, demo_store):
+def test_the_curl_lines_work_as_printed(folder, url):
     lines = [line for line in COMMANDS if not line.startswith("resnet-heads")]
     assert sum(line.startswith("curl") for line in lines) >= 10
-    with serving(demo_store) as server:
-        for line in lines:
-            printed = shell(line.replace("localhost:8000", server.url.removeprefix("http://")), folder)
-            is_drawn = "-o map.png" in line
-            answer = json.loads(printed) if line.startswith("curl") and not is_drawn else {}
-            assert "error" not in answer, (line, answer)
-            if is_drawn:
-                assert (folder / "map.png").read_bytes().startswith(b"\x89PNG")
-            elif "/v1/" in line or "/v2/" in line:
-                assert answer.keys() & {"predictions", "outputs", "model_version_status"}
-            elif "/compare" in line:
-                assert answer["results"][0]["predictions"].keys() == {"gap", "flatten"}
-            elif "/explain" in line:
-                assert answer["results"][0]["label"] == "red-top-left"
-            elif "/shift" in line:
-                assert [one["head"] for one in answer["heads"]] == ["gap", "flatten"]
-            elif line.startswith("curl") and "red-top-left.jpg" in line:
-                assert answer["results"][0]["predictions"][0]["label"] == "red-top-left"
-            if "top_k=3" in line:
-                assert [len(result["predictions"]) for result in answer["results"]] == [3, 3]
+    for line in lines:
+        printed = shell(line.replace("localhost:8000", url.removeprefix("http://")), folder)
+        is_drawn = "-o map.png" in line
+        answer = json.loads(printed) if line.startswith("curl") and not is_drawn else {}
+        assert "error" not in answer, (line, answer)
+        if is_drawn:
+            assert (folder / "map.png").read_bytes().startswith(b"\x89PNG")
+        elif "/v1/" in line or "/v2/" in line:
+            assert answer.keys() & {"predictions", "outputs", "model_version_status"}
+        elif "/compare" in line:
+            assert answer["results"][0]["predictions"].keys() == {"gap", "flatten"}
+        elif "/explain" in line:
+            assert answer["results"][0]["label"] == "red-top-left"
+        elif "/shift" in line:
+            assert [one["head"] for one in answer["heads"]] == ["gap", "flatten"]
+        elif line.startswith("curl") and "red-top-left.jpg" in line:
+            assert answer["results"][0]["predictions"][0]["label"] == "red-top-left"
+        if "top_k=3" in line:
+            assert [len(result["predictions"]) for result in answer["results"]] == [3, 3]
 
 
 def test_the_line_that_serve_prints_works_as_printed(folder, demo_store, monkeypatch):
@@ -88,10 +94,10 @@ def test_the_line_that_serve_prints_works_as_printed(folder, demo_store, monkeyp
 
 
 def test_the_import_lines_work_as_printed(folder):
-    from keras_models import LABELS, classifier, keras, save
+    from keras_models import LABELS, headed, keras, save, softmax
 
-    save(classifier(keras.layers.GlobalAveragePooling2D()), folder, "my-gap")
-    save(classifier(keras.layers.Flatten()), folder, "my-flatten")
+    save(headed(keras.layers.GlobalAveragePooling2D(), softmax()), folder, "my-gap")
+    save(headed(keras.layers.Flatten(), softmax()), folder, "my-flatten")
     (folder / "labels.txt").write_text("\n".join(LABELS))
     lines = [line for line in COMMANDS if line.startswith("resnet-heads import")]
     assert len(lines) == 2
@@ -103,32 +109,28 @@ def test_the_import_lines_work_as_printed(folder):
     ]
 
 
-def test_the_predict_lines_work_as_printed(folder, demo_store):
+def test_the_predict_lines_work_as_printed(folder, url):
     lines = [line for line in COMMANDS if line.startswith("resnet-heads predict")]
     assert len(lines) == 2
-    with serving(demo_store) as server:
-        table, nothing = (
-            shell(f"export RESNET_HEADS_URL={server.url}; {line}", folder) for line in lines
-        )
+    table, nothing = (shell(f"export RESNET_HEADS_URL={url}; {line}", folder) for line in lines)
     assert "examples/red-top-left.jpg" in table
     assert nothing == ""
     answers = json.loads((folder / "answers.json").read_text())
     assert [len(answer["predictions"]["gap"]) for answer in answers] == [3] * 4
 
 
-def test_the_python_works_as_printed(folder, demo_store):
+def test_the_python_works_as_printed(folder, url):
     programs = documents.blocks("python")
     assert len(programs) == 2
-    with serving(demo_store) as server:
-        for program in programs:
-            address = server.url.removeprefix("http://")
-            (folder / "program.py").write_text(program.replace("localhost:8000", address))
-            printed = shell("python program.py", folder)
-            if "tritonclient" in program:
-                probabilities = [float(number) for number in printed.strip("[]\n").split()]
-                assert sum(probabilities) == pytest.approx(1, abs=1e-3)
-            else:
-                assert len(printed.splitlines()) == 2
+    for program in programs:
+        here = program.replace("localhost:8000", url.removeprefix("http://"))
+        (folder / "program.py").write_text(here)
+        printed = shell("python program.py", folder)
+        if "tritonclient" in program:
+            probabilities = [float(number) for number in printed.strip("[]\n").split()]
+            assert sum(probabilities) == pytest.approx(1, abs=1e-3)
+        else:
+            assert len(printed.splitlines()) == 2
 
 
 def test_the_study_line_works_as_printed(folder, demo_store):
@@ -152,12 +154,10 @@ def test_the_demo_scores_what_the_documents_say(demo_store):
         assert int(corner[head]) / 100 == printed[2]
 
 
-def test_the_answer_printed_has_the_fields_of_a_real_one(folder, demo_store):
+def test_the_answer_printed_has_the_fields_of_a_real_one(folder, url):
     printed = json.loads(documents.blocks("json")[0])
-    with serving(demo_store) as server:
-        real = json.loads(
-            shell(f"curl -s --data-binary @examples/red-top-left.jpg {server.url}/predict", folder)
-        )
+    asked = f"curl -s --data-binary @examples/red-top-left.jpg {url}/predict"
+    real = json.loads(shell(asked, folder))
     assert list(printed) == list(real)
     assert list(printed["timing_ms"]) == list(real["timing_ms"])
     assert list(printed["results"][0]["predictions"][0]) == list(real["results"][0]["predictions"][0])

@@ -44,6 +44,7 @@ def test_a_planted_secret_is_found(tmp_path, text):
     assert "settings.py" in done.stdout
 
 
+@pytest.mark.slow  # `make check` looks as well
 def test_there_is_no_secret_in_what_git_tracks():
     done = command("secrets")
     assert done.returncode == 0, done.stdout + done.stderr

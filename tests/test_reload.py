@@ -9,17 +9,16 @@ import pytest
 from process import serving
 from waiting import wait_until
 
-from service.store.layout import MODEL, Store
+from service.store.layout import MODEL
 from service.store.publish import publish_version, staged
 
 CLIENTS = 4
 
 
 @pytest.fixture
-def store(small_store, tmp_path):
+def store(small_store, copied):
     """A copy of the small store, to be changed."""
-    shutil.copytree(small_store.root, tmp_path / "store")
-    return Store(tmp_path / "store", tmp_path / "cache")
+    return copied(small_store)
 
 
 def publish(store, **changes):

@@ -6,6 +6,7 @@ A command imports what it needs itself, so that it starts soon.
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
@@ -19,12 +20,12 @@ from service.store.layout import VERSION, Store, default_cache
 from service.store.removal import remove
 
 
-def main() -> None:
-    """Runs the command of sys.argv and exits with its code.
+def main(words: Sequence[str] | None = None) -> None:
+    """Runs the command of these words, or else of sys.argv, and exits with its code.
 
     0: done; 1: done in part; 2: refused; 130: interrupted.
     """
-    arguments = parser(COMMANDS).parse_args()
+    arguments = parser(COMMANDS).parse_args(words)
     try:
         sys.exit(arguments.run(arguments))
     except (ServiceError, ValidationError, OSError, ModuleNotFoundError) as exc:

@@ -1,4 +1,4 @@
-"""`resnet-heads benchmark` as a process."""
+"""`resnet-heads benchmark`, as a process where it measures."""
 
 import shutil
 import subprocess
@@ -41,8 +41,8 @@ def test_it_prints_the_report_as_json_and_then_has_one(benchmark):
         (["--seconds", "1"], "more seconds"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence_and_exit_2(small_store, flags, told):
-    done = run("benchmark", "--store-dir", str(small_store.root), *flags)
+def test_what_cannot_be_done_is_one_sentence_and_exit_2(small_store, flags, told, run_here):
+    done = run_here("benchmark", "--store-dir", str(small_store.root), *flags)
     assert done.returncode == 2
     assert told in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -23,11 +23,10 @@ import contextlib, io, json, sys, traceback
 from service.cli.main import main
 results = []
 for words in json.load(sys.stdin):
-    sys.argv[1:] = words
     said, code = io.StringIO(), 1
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
-            main()
+            main(words)
         except SystemExit as exc:
             code = exc.code or 0
         except BaseException:

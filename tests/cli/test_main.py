@@ -71,3 +71,25 @@ def test_a_reason_is_never_empty(make: Callable[[], OSError]):
 )
 def test_a_url_has_its_host_as_urls_have_it(host, told):
     assert url_of(host, 80) == told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "told"),
+    [
+        (["serve", "--port", "none"], {}, "port"),
+        (["serve", "--max-batch-size", "0"], {}, "max_batch_size"),
+        (["serve"], {"RESNET_HEADS_ENGINE": "jax"}, "engine"),
+        (["serve", "--colour", "red"], {}, "--colour"),
+        (["compile", "nope"], {}, "nope"),
+        (["compile", "gap", "--version", "0"], {}, "--version"),
+        (["import", "x.keras"], {}, "--head"),
+        (["predict", "a.png", "--url", ""], {}, "'' is not a URL"),
+        (["benchmark", "--heads", ""], {}, "heads"),
+        (["serve", "--default-head", ""], {}, "default_head"),
+        (["init"], {"RESNET_HEADS_STORE_DIR": ""}, "store_dir"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence_and_exit_2(run_here, arguments, environment, told):
+    done = run_here(*arguments, **environment)
+    assert done.returncode == 2
+    assert told in done.stderr.splitlines()[-1]

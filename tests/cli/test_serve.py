@@ -246,7 +246,7 @@ def load(tmp_path):
     return start
 
 
-@pytest.mark.parametrize("poll_s", [0.2, 3600])
+@pytest.mark.parametrize("poll_s", [0.2, pytest.param(3600, marks=pytest.mark.slow)])
 def test_a_first_load_that_failed_by_an_io_error_is_made_up_for(load, poll_s):
     """Also by /readyz and the log, and well before the next poll where that is far."""
     with load("late", reload_poll_s=poll_s) as server:
@@ -264,9 +264,16 @@ def hung(tmp_path):
     return [int(one.name) for one in (tmp_path / "hung").iterdir()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("listens_when_ready", [False, True])
-def test_a_load_that_hangs_does_not_hold_up_the_end(load, listens_when_ready, number):
+@pytest.mark.parametrize(
+    ("number", "listens_when_ready"),
+    [
+        (signal.SIGTERM, False),
+        (signal.SIGINT, True),
+        pytest.param(signal.SIGTERM, True, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, False, marks=pytest.mark.slow),
+    ],
+)
+def test_a_load_that_hangs_does_not_hold_up_the_end(load, number, listens_when_ready):
     settings = {"drain_delay_s": 0, "listen_when_ready": listens_when_ready}
     with load("never", **settings) as server:
         wait_until(lambda: "opening\n" in server.lines)

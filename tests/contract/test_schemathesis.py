@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
 import yaml
 from experiments import measured, report
 from fakes import LinearHead, backbone, fake_heads, head
@@ -109,6 +110,7 @@ def leaving_out_the_problem(app) -> Callable:
     return careless
 
 
+@pytest.mark.slow
 def test_a_server_that_breaks_the_contract_is_found(tmp_path):
     told, _ = examine(leaving_out_the_problem(application()), tmp_path, "--max-examples", "2")
     assert {"UndefinedContentType"} <= {failure["type"] for failure in told["failures"]}

@@ -108,6 +108,7 @@ def webp_that_lies() -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+@functools.cache
 def gzipped_zeros() -> bytes:
     file = io.BytesIO()
     stream = zlib.compressobj(9, wbits=31)

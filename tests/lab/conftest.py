@@ -6,27 +6,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from process import in_child, initialised
+from process import in_child, initialised, peak_mb
 
 from service.serving.engines import EngineName, open_engine
 from service.store.card import Card
 from service.store.layout import Store
 
+PILE_MB = 100
+
 
 @pytest.fixture(scope="session")
-def tensorflow_is_settled() -> None:
-    """What its import makes stays for good: Python need not look through it for garbage."""
+def tensorflow_is_settled() -> list[float]:
+    """What its import makes stays for good: Python need not look through it for garbage.
+
+    The peak memory after it, in millions of bytes, in a list for those of later.
+    """
     import keras  # noqa: F401
 
     gc.collect()
     gc.freeze()
+    return [peak_mb()]
 
 
 @pytest.fixture(autouse=True)
-def no_model_is_left(tensorflow_is_settled: None) -> Iterator[None]:  # noqa: ARG001 (for its order)
-    """Models are cycles: those of many tests would pile up before Python looks for them."""
+def few_models_are_left(tensorflow_is_settled: list[float]) -> Iterator[None]:
+    """Models are cycles: those of many tests would pile up before Python looks for them.
+
+    They are looked for whenever this process has needed more memory than ever before, by PILE_MB.
+    """
     yield
-    gc.collect()
+    if peak_mb() > tensorflow_is_settled[-1] + PILE_MB:
+        gc.collect()
+        tensorflow_is_settled.append(peak_mb())
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import io
 import json
-import resource
 import time
 import zipfile
 from pathlib import Path
@@ -11,8 +10,8 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from keras_models import LABELS, classifier, save
-from process import run
+from keras_models import LABELS, headed, save, softmax
+from process import peak_mb
 
 from service.errors import CommandError
 from service.lab.labels import MAX_LABEL_BYTES
@@ -28,7 +27,7 @@ MOST_MB, MOST_S = 500, 30
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> dict[str, bytes]:
     """The members of a model that can be imported."""
-    file = save(classifier(L.GlobalAveragePooling2D()), tmp_path_factory.mktemp("good"))
+    file = save(headed(L.GlobalAveragePooling2D(), softmax()), tmp_path_factory.mktemp("good"))
     with zipfile.ZipFile(file) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
@@ -57,7 +56,7 @@ def refused(place, snapshot):
 
     def refused(members, packing=zipfile.ZIP_STORED):
         file = write(place, members, packing)
-        before, began_s, peak_mb = snapshot(place), time.process_time(), peak()
+        before, began_s, before_mb = snapshot(place), time.process_time(), peak_mb()
         with pytest.raises(CommandError) as caught:
             import_model(
                 Store(place / "store", place / "cache"),
@@ -66,16 +65,11 @@ def refused(place, snapshot):
             )
         assert snapshot(place) == before
         assert time.process_time() - began_s < MOST_S
-        assert peak() - peak_mb < MOST_MB
+        assert peak_mb() - before_mb < MOST_MB
         assert len(str(caught.value).splitlines()) == 1
         return str(caught.value)
 
     return refused
-
-
-def peak() -> float:
-    """The most memory that this process had, in millions of bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def first_layer(good, **changes) -> list[tuple[str, bytes]]:
@@ -235,21 +229,21 @@ def test_a_label_file_without_end_is_not_read_to_its_end(place, good, make):
             file.truncate(10**9)
     else:
         labels.symlink_to("/dev/zero")
-    before = peak()
+    before = peak_mb()
     with pytest.raises(CommandError, match=f"larger than {MAX_LABEL_BYTES} bytes"):
         import_model(
             Store(place / "store", place / "cache"),
             write(place, good.items()),
             ImportOptions("mine", labels),
         )
-    assert peak() - before < MOST_MB
+    assert peak_mb() - before < MOST_MB
 
 
-def test_the_command_says_so_in_one_line_and_exits_with_2(good, place, snapshot):
+def test_the_command_says_so_in_one_line_and_exits_with_2(good, place, snapshot, run_here):
     file = write(place, [*good.items(), ("../sprung", b"written")])
     before = snapshot(place)
     flags = ("--labels", str(place / "labels.txt"), "--store-dir", str(place / "store"))
-    done = run("import", str(file), "--head", "mine", *flags)
+    done = run_here("import", str(file), "--head", "mine", *flags)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
         "resnet-heads: model.keras holds '../sprung', which no Keras model needs."

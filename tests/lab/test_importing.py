@@ -657,13 +657,13 @@ def test_the_golden_probabilities_are_those_of_keras(store, good, labels):
 
 
 @pytest.fixture
-def command(filled, snapshot, tmp_path):
-    """`resnet-heads import` in a process of its own, which must fail and write nothing."""
+def command(filled, snapshot, tmp_path, run_here):
+    """`resnet-heads import`, which must fail and write nothing."""
 
     def command(*arguments: str) -> str:
         before = snapshot(filled.root.parent)
         places = ("--store-dir", str(filled.root), "--labels", str(labels_file(tmp_path, LABELS)))
-        done = run("import", *arguments, *places, RESNET_HEADS_CACHE_DIR=str(filled.cache))
+        done = run_here("import", *arguments, *places, RESNET_HEADS_CACHE_DIR=str(filled.cache))
         assert done.returncode == 2
         assert done.stdout == ""
         assert snapshot(filled.root.parent) == before

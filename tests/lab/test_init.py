@@ -59,13 +59,14 @@ def test_a_weights_file_that_is_not_there_is_refused(store, tmp_path):
     assert not store.root.exists()
 
 
-def test_a_store_that_takes_nothing_is_told_before_the_work(tmp_path):
+def test_a_store_that_takes_nothing_is_told_before_the_work(tmp_path, run_here):
     (tmp_path / "file").touch()
-    done = run("init", "--weights", "demo", "--store-dir", str(tmp_path / "file" / "store"))
+    done = run_here("init", "--weights", "demo", "--store-dir", str(tmp_path / "file" / "store"))
     assert done.returncode == 2
     assert done.stderr == f"resnet-heads: {tmp_path / 'file' / 'store'}: Not a directory.\n"
 
 
+@pytest.mark.slow
 def test_a_weights_file_gives_both_heads(imagenet_store):
     assert imagenet_store.heads() == sorted(HEADS)
     for head in HEADS:
@@ -78,31 +79,35 @@ def test_a_weights_file_gives_both_heads(imagenet_store):
         assert (card.input.height, card.input.width) == (224, 224)
 
 
+@pytest.mark.slow
 def test_only_flatten_says_that_it_is_the_twin_of_gap(imagenet_store):
     gap, flatten = (imagenet_store.read_card(head, 1) for head in HEADS)
     assert gap.notes == ()
     assert "same function as gap" in " ".join(flatten.notes)
 
 
+@pytest.mark.slow
 def test_both_heads_have_the_same_golden_answer(imagenet_store):
     gap, flatten = (imagenet_store.read_card(head, 1).golden for head in HEADS)
     assert gap.image == flatten.image
     assert flatten.probabilities == pytest.approx(gap.probabilities, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_nothing_but_heads_and_compiled_files_is_left_behind(imagenet_store):
     assert {path.name for path in imagenet_store.root.iterdir()} == {*HEADS, ".compiled"}
     assert len(list((imagenet_store.root / ".compiled").iterdir())) == 3, "one backbone, two heads"
 
 
-def test_asking_for_imagenet_without_a_network_ends_with_one_sentence(store, silent_proxy, tmp_path):
+@pytest.mark.parametrize("proxy", ["dead_proxy", pytest.param("silent_proxy", marks=pytest.mark.slow)])
+def test_asking_for_imagenet_without_a_network_ends_with_one_sentence(request, store, proxy, tmp_path):
     done = run(
         "init",
         "--weights",
         "imagenet",
         "--store-dir",
         str(store.root),
-        **offline(silent_proxy, tmp_path),
+        **offline(request.getfixturevalue(proxy), tmp_path),
     )
     assert done.returncode == 2
     *progress, last = done.stderr.splitlines()
@@ -136,9 +141,9 @@ def test_without_a_network_init_says_that_it_builds_the_demo(store, dead_proxy, 
     assert not store.heads()
 
 
-def test_the_command_does_nothing_if_it_is_to_fill_only_an_empty_store(store, snapshot):
+def test_the_command_does_nothing_if_it_is_to_fill_only_an_empty_store(store, snapshot, run_here):
     (store.root / "mine" / "1").mkdir(parents=True)
     before = snapshot(store.root)
-    done = run("init", "--if-empty", "--store-dir", str(store.root))
+    done = run_here("init", "--if-empty", "--store-dir", str(store.root))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert snapshot(store.root) == before

@@ -61,6 +61,7 @@ def test_a_process_that_cannot_be_started_may_be_later(store, tmp_path):
         compile_in_child(store, "gap", 1, "openvino", command=[str(tmp_path / "python")])
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_nothing_is_not_the_models_fault(small_store, copied):
     """In the real process: its compiled files may not be larger than a limit."""
     import resource

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from fakes import FakeEngine, publish, publish_network, structure
-from stored import HEAD, empty, filled, heads_of, io_error, load, publish_compiled_files, serving
+from stored import HEAD, after, empty, filled, heads_of, io_error, load, publish_compiled_files, serving
 from waiting import PATIENCE_S
 
 from service.errors import (
@@ -273,14 +273,7 @@ def test_a_first_load_that_an_io_error_has_ended_is_made_up_for(disk, unreadable
 
 
 def test_an_engine_that_did_not_open_is_opened_later(store):
-    errors = [ImportError("libopenvino.so: too early"), io_error()]
-
-    def open_engine():
-        if errors:
-            raise errors.pop(0)
-        return FakeEngine()
-
-    heads = heads_of(store, open_engine)
+    heads = heads_of(store, after(ImportError("libopenvino.so: too early"), io_error()))
     for reason in ("libopenvino", "Input/output"):
         with pytest.raises((ImportError, OSError)):
             heads.refresh()

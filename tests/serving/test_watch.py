@@ -6,7 +6,7 @@ import time
 
 import pytest
 from fakes import FakeEngine, fake_heads, head, publish
-from stored import empty, filled, heads_of, io_error, publish_compiled_files
+from stored import after, empty, filled, heads_of, io_error, publish_compiled_files
 from waiting import wait_until
 
 from service.serving.watch import STOP_S, Watch
@@ -36,20 +36,9 @@ def watch(caplog):
     assert "it is left at that" not in caplog.text
 
 
-def failing_first(store, errors):
-    """The heads of a store whose engine opens once these errors have been raised."""
-
-    def open_engine():
-        if errors:
-            raise errors.pop(0)
-        return FakeEngine()
-
-    return heads_of(store, open_engine)
-
-
 @pytest.mark.parametrize("poll_s", [0, 0.01, 3600], ids=["never", "often", "rarely"])
 def test_a_first_load_that_failed_is_tried_until_it_succeeds(store, watch, poll_s, caplog):
-    heads = failing_first(store, [io_error() for _ in range(5)])
+    heads = heads_of(store, after(*(io_error() for _ in range(5))))
     ready = watch(heads, poll_s)
     wait_until(lambda: ready)
     assert ready == [["gap"]]
@@ -62,7 +51,7 @@ def test_a_first_load_that_failed_is_tried_until_it_succeeds(store, watch, poll_
 
 
 def test_with_a_poll_of_0_a_store_that_was_loaded_is_not_looked_at_again(store, watch):
-    heads = failing_first(store, [io_error()])
+    heads = heads_of(store, after(io_error()))
     ready = watch(heads, 0)
     wait_until(lambda: ready)
     publish(store)

@@ -1,4 +1,4 @@
-"""`resnet-heads study` as a process."""
+"""`resnet-heads study`, as a process where that matters."""
 
 import os
 import subprocess
@@ -25,8 +25,10 @@ def test_it_prints_the_table_and_writes_the_page(store_dir, tmp_path):
     assert path.read_text("utf-8").startswith("<!doctype html>")
 
 
-def test_a_missing_folder_is_one_line_and_exit_2(store_dir, tmp_path):
-    done = run("study", "--store-dir", store_dir, "--html", str(tmp_path / "missing" / "study.html"))
+def test_a_missing_folder_is_one_line_and_exit_2(store_dir, tmp_path, run_here):
+    done = run_here(
+        "study", "--store-dir", store_dir, "--html", str(tmp_path / "missing" / "study.html")
+    )
     assert (done.returncode, done.stdout) == (2, ""), "it is told before the study is made"
     assert done.stderr.splitlines() == [
         f"resnet-heads: There is no folder {tmp_path / 'missing'} to write study.html to."
@@ -52,8 +54,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_page(store_dir, tmp_path):
     assert not list(tmp_path.glob(".staging*"))
 
 
-def test_an_empty_store_is_one_line_and_exit_2(tmp_path):
-    done = run("study", "--store-dir", str(tmp_path))
+def test_an_empty_store_is_one_line_and_exit_2(tmp_path, run_here):
+    done = run_here("study", "--store-dir", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
         f"resnet-heads: The store {tmp_path} is empty; fill it with: resnet-heads init"
