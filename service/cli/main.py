@@ -68,7 +68,11 @@ def _import(arguments: argparse.Namespace) -> None:
 
     arguments.preprocessing = _preprocessing(arguments)
     wishes = {name: getattr(arguments, name) for name in ImportOptions.__dataclass_fields__}
-    _tell(import_model(open_store(_settings(arguments)), arguments.file, ImportOptions(**wishes)))
+    card = import_model(open_store(_settings(arguments)), arguments.file, ImportOptions(**wishes))
+    _tell(card)
+    if not arguments.check and any(note.startswith("assumed --") for note in card.notes):
+        place = f" --store-dir {arguments.store_dir}" if arguments.store_dir else ""
+        print(f"  to settle it: resnet-heads check {card.head} --images FOLDER{place}")
 
 
 def _preprocessing(arguments: argparse.Namespace) -> Preprocessing | None:
@@ -80,6 +84,19 @@ def _preprocessing(arguments: argparse.Namespace) -> Preprocessing | None:
     if arguments.preprocessing:
         raise CommandError("Say --preprocessing, or --order, --mean and --std, not both.")
     return Preprocessing(**given)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from service.lab.checking.check import check_head
+
+    store = open_store(_settings(arguments))
+    (card,) = cards_in(store, [arguments.head])
+    better = check_head(store, card, arguments.images)
+    if better is None:
+        print(f"{card.head} version {card.version} gets the pixels as it should, as far as this tells.")
+        return 0
+    print(f"To publish {card.head} with the better input:\n{better}")
+    return 1
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -182,6 +199,7 @@ COMMANDS: dict[str, Command] = {
     "serve": _serve,
     "init": _init,
     "import": _import,
+    "check": _check,
     "compile": _compile,
     "train": _train,
     "quantize": _quantize,

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,18 +54,7 @@ def read_photographs(folder: Path, seed: int = 0) -> Photographs:
     A split that is not given gets the same share of each class; which files it gets depends only on
     their content and the seed. Raises CommandError.
     """
-    if not folder.is_dir():
-        raise CommandError(f"There is no folder {folder}.")
-    given = {split: folder / name for name, split in GIVEN.items() if (folder / name).is_dir()}
-    if given and TRAIN not in given:
-        raise CommandError(f"{folder} has {' and '.join(given)}, but no train folder.")
-    roots = given or {TRAIN: folder}
-    labels = tuple(sorted({entry.name for root in roots.values() for entry in _classes(root)}))
-    if len(labels) < 2:  # noqa: PLR2004 (a choice needs two)
-        raise CommandError(
-            f"{folder} holds {len(labels)} folders of pictures; a class each, two at least."
-        )
-    _check_text(labels)
+    roots, labels = class_folders(folder)
     found = {split: list(_photographs(root, labels)) for split, root in roots.items()}
     unique, notes = _without_duplicates(found, labels)
     splits = {split: unique.get(split, []) for split in SPLITS}
@@ -81,6 +70,26 @@ def read_photographs(folder: Path, seed: int = 0) -> Photographs:
     return Photographs(labels, {split: tuple(ones) for split, ones in splits.items()}, tuple(notes))
 
 
+def class_folders(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The folder of each given split, and the classes that have a folder there. Opens no file.
+
+    Raises CommandError.
+    """
+    if not folder.is_dir():
+        raise CommandError(f"There is no folder {folder}.")
+    given = {split: folder / name for name, split in GIVEN.items() if (folder / name).is_dir()}
+    if given and TRAIN not in given:
+        raise CommandError(f"{folder} has {' and '.join(given)}, but no train folder.")
+    roots = given or {TRAIN: folder}
+    labels = tuple(sorted({entry.name for root in roots.values() for entry in _classes(root)}))
+    if len(labels) < 2:  # noqa: PLR2004 (a choice needs two)
+        raise CommandError(
+            f"{folder} holds {len(labels)} folders of pictures; a class each, two at least."
+        )
+    _check_text(labels)
+    return roots, labels
+
+
 def _classes(root: Path) -> list[Path]:
     return [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
 
@@ -94,13 +103,17 @@ def _check_text(labels: Iterable[str]) -> None:
 
 
 def _photographs(root: Path, labels: tuple[str, ...]) -> Iterable[Photograph]:
-    """Every file below the folders of classes, except hidden ones."""
     for label, name in enumerate(labels):
-        for folder, inner, files in os.walk(root / name):
-            inner[:] = sorted(one for one in inner if not one.startswith("."))
-            for file in sorted(one for one in files if not one.startswith(".")):
-                path = Path(folder, file)
-                yield Photograph(path, sha256_of(path), label)
+        for path in files_of(root / name):
+            yield Photograph(path, sha256_of(path), label)
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, except hidden ones."""
+    for inside, inner, files in os.walk(folder):
+        inner[:] = sorted(one for one in inner if not one.startswith("."))
+        for file in sorted(one for one in files if not one.startswith(".")):
+            yield Path(inside, file)
 
 
 def _without_duplicates(
