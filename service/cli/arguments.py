@@ -37,28 +37,9 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     init.add_argument("--if-empty", action="store_true", help="do nothing where the store has heads")
 
     importing = command("import", "publish a saved model as a head: .keras, .h5, or a SavedModel folder")
-    importing.add_argument("file", type=_path, metavar="MODEL", help="a file or folder of any Keras")
-    importing.add_argument(
-        "--architecture", type=_path, metavar="FILE.json", help="of model.to_json(), for weights alone"
-    )
-    importing.add_argument("--head", required=True, help="name of the head")
-    importing.add_argument("--labels", required=True, type=_path, help="a label a line, or JSON")
-    importing.add_argument("--size", type=int, help="input side, for a model that takes any")
-    importing.add_argument(
-        "--preprocessing", choices=tuple(PREPROCESSING), help="what training did to pixels from 0 to 255"
-    )
-    importing.add_argument(
-        "--order", choices=("rgb", "bgr"), help="with --mean, --std: the order of the channels [rgb]"
-    )
-    importing.add_argument("--mean", type=_three, metavar="A,B,C", help="in pixel units [0,0,0]")
-    importing.add_argument("--std", type=_three, metavar="A,B,C", help="in pixel units [1,1,1]")
-    importing.add_argument("--resize", choices=get_args(Resize))
-    importing.add_argument(
-        "--exif",
-        choices=get_args(Exif),
-        help="EXIF orientation [ignored, as image_dataset and load_img do; else applied]",
-    )
-    importing.add_argument("--decode", choices=get_args(Decode), default="exact")
+    _add_import(importing)
+    checking = command("check", "find out by photographs what a head was trained on")
+    _add_check(checking)
 
     listing = command("heads", "list the versions in the store, without a server")
     listing.add_argument("--json", action="store_true", help="print JSON, not a table")
@@ -93,7 +74,18 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
     study = command("study", "compare the heads: accuracy, cost, and what differs by more than chance")
     study.add_argument("--html", type=_path, metavar="FILE", help="also write a page with charts")
-    for added in (init, importing, listing, removing, compiling, training, quantize, benchmark, study):
+    for added in (
+        init,
+        importing,
+        checking,
+        listing,
+        removing,
+        compiling,
+        training,
+        quantize,
+        benchmark,
+        study,
+    ):
         added.add_argument("--store-dir", help="the model store")
     return top
 
@@ -130,6 +122,46 @@ def _add_train(training: argparse.ArgumentParser) -> None:
     )
     training.add_argument("--cache-gb", type=float, help="most that features may take on disk [20]")
     training.add_argument("--no-cache", dest="use_cache", action="store_false", help="keep no features")
+
+
+def _add_import(importing: argparse.ArgumentParser) -> None:
+    importing.add_argument("file", type=_path, metavar="MODEL", help="a file or folder of any Keras")
+    importing.add_argument(
+        "--architecture", type=_path, metavar="FILE.json", help="of model.to_json(), for weights alone"
+    )
+    importing.add_argument("--head", required=True, help="name of the head")
+    importing.add_argument(
+        "--labels", type=_path, help="a label a line, or JSON [the folders of --check, sorted]"
+    )
+    importing.add_argument(
+        "--check",
+        type=_path,
+        metavar="FOLDER",
+        help="find out what training did to pixels by photographs, in a folder a class",
+    )
+    importing.add_argument("--size", type=int, help="input side, for a model that takes any")
+    importing.add_argument(
+        "--preprocessing", choices=tuple(PREPROCESSING), help="what training did to pixels from 0 to 255"
+    )
+    importing.add_argument(
+        "--order", choices=("rgb", "bgr"), help="with --mean, --std: the order of the channels [rgb]"
+    )
+    importing.add_argument("--mean", type=_three, metavar="A,B,C", help="in pixel units [0,0,0]")
+    importing.add_argument("--std", type=_three, metavar="A,B,C", help="in pixel units [1,1,1]")
+    importing.add_argument("--resize", choices=get_args(Resize))
+    importing.add_argument(
+        "--exif",
+        choices=get_args(Exif),
+        help="EXIF orientation [ignored, as image_dataset and load_img do; else applied]",
+    )
+    importing.add_argument("--decode", choices=get_args(Decode), default="exact")
+
+
+def _add_check(checking: argparse.ArgumentParser) -> None:
+    checking.add_argument("head")
+    checking.add_argument(
+        "--images", required=True, type=_path, metavar="FOLDER", help="photographs in a folder a class"
+    )
 
 
 def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:

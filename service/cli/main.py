@@ -75,7 +75,11 @@ def _import(arguments: argparse.Namespace) -> None:
 
     arguments.preprocessing = _preprocessing(arguments)
     wishes = {name: getattr(arguments, name) for name in ImportOptions.__dataclass_fields__}
-    _tell(import_model(_store(arguments), arguments.file, ImportOptions(**wishes)))
+    card = import_model(_store(arguments), arguments.file, ImportOptions(**wishes))
+    _tell(card)
+    if not arguments.check and any(note.startswith("assumed --") for note in card.notes):
+        place = f" --store-dir {arguments.store_dir}" if arguments.store_dir else ""
+        print(f"  to settle it: resnet-heads check {card.head} --images FOLDER{place}")
 
 
 def _preprocessing(arguments: argparse.Namespace) -> Preprocessing | None:
@@ -87,6 +91,21 @@ def _preprocessing(arguments: argparse.Namespace) -> Preprocessing | None:
     if arguments.preprocessing:
         raise CommandError("Say --preprocessing, or --order, --mean and --std, not both.")
     return Preprocessing(**given)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from service.benchmark.plan import cards_in
+
+    store = _store(arguments)
+    (card,) = cards_in(store, [arguments.head])
+    from service.lab.checking.check import check_head
+
+    better = check_head(store, card, arguments.images)
+    if better is None:
+        print(f"{card.head} version {card.version} gets the pixels as it should, as far as this tells.")
+        return 0
+    print(f"To publish {card.head} with the better input:\n{better}")
+    return 1
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -245,6 +264,7 @@ COMMANDS: dict[str, Command] = {
     "import": _import,
     "heads": _heads,
     "remove": _remove,
+    "check": _check,
     "compile": _compile,
     "train": _train,
     "quantize": _quantize,

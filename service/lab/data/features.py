@@ -54,9 +54,13 @@ class Decoded:
                 if done:
                     yield [one for one, _ in done], np.stack([pixels for _, pixels in done])
 
+    def pixels(self, data: bytes) -> NDArray[np.uint8]:
+        """Decodes a file. Raises ImageError."""
+        return decode.decode(data, self.spec, MAX_PIXELS)
+
     def _decode(self, one: Photograph) -> NDArray[np.uint8] | None:
         try:
-            return decode.decode(one.path.read_bytes(), self.spec, MAX_PIXELS)
+            return self.pixels(one.path.read_bytes())
         except ImageError as exc:
             self.broken[one] = exc.reason
         except OSError as exc:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,13 +103,17 @@ def _check_text(labels: Iterable[str]) -> None:
 
 
 def _photographs(root: Path, labels: tuple[str, ...]) -> Iterable[Photograph]:
-    """Every file below the folders of classes, except hidden ones."""
     for label, name in enumerate(labels):
-        for folder, inner, files in os.walk(root / name):
-            inner[:] = sorted(one for one in inner if not one.startswith("."))
-            for file in sorted(one for one in files if not one.startswith(".")):
-                path = Path(folder, file)
-                yield Photograph(path, sha256_of(path), label)
+        for path in files_of(root / name):
+            yield Photograph(path, sha256_of(path), label)
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, except hidden ones."""
+    for inside, inner, files in os.walk(folder):
+        inner[:] = sorted(one for one in inner if not one.startswith("."))
+        for file in sorted(one for one in files if not one.startswith(".")):
+            yield Path(inside, file)
 
 
 def _without_duplicates(

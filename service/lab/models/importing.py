@@ -1,16 +1,19 @@
 """`resnet-heads import`: publishes a saved model as a version of a head."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.console import say
 from service.errors import CommandError
+from service.lab.checking.measured import FIELDS, Field
+from service.lab.checking.pictures import choose
 from service.lab.checks import check_head_name
-from service.lab.labels import read_labels
+from service.lab.data.photographs import class_folders
+from service.lab.labels import Labels, read_labels
 from service.lab.models.formats import recognise
-from service.store.card import PREPROCESSING, Card, Decode, Exif, Preprocessing, Resize
+from service.store.card import PREPROCESSING, Card, Decode, Exif, Input, Preprocessing, Resize
 from service.store.identical import find_identical
 from service.store.layout import Store
 from service.store.publish import check_writable, publish_version
@@ -27,17 +30,22 @@ class ImportOptions:
     """The options of the command line; None means not given."""
 
     head: str
-    labels: Path
+    labels: Path | None = None
     architecture: Path | None = None
     size: int | None = None
     decode: Decode = "exact"
     resize: Resize | None = None
     preprocessing: Preprocessing | None = None
     exif: Exif | None = None
+    check: Path | None = None
+
+    def given(self) -> list[Field]:
+        """The fields of the input that were said."""
+        return [name for name in FIELDS if getattr(self, name) is not None]
 
 
 def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
-    """Publishes `file`; the card's notes state each assumption.
+    """Publishes `file`; the card's notes state each assumption, and what `check` found by photographs.
 
     Where a version of the head holds the same already, publishes nothing and returns that one's card.
     Raises CommandError, and then leaves the store as it was.
@@ -45,13 +53,15 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
     check_head_name(wishes.head)
     if wishes.size is not None and wishes.size < 1:
         raise CommandError(f"{wishes.size} is not an input side in pixels.")
-    labels = read_labels(wishes.labels)
+    labels = _labels(store, file, wishes)
+    pictures = choose(wishes.check, labels.names) if wishes.check else None
     if wishes.architecture and not wishes.architecture.is_file():
         raise CommandError(f"There is no file {wishes.architecture}.")
     recognise(file, has_architecture=wishes.architecture is not None)
     check_writable(store.root)
     # All that can be told without TensorFlow, which takes seconds to import, is told by now.
     import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
+    from service.lab.checking.check import ASSUMED, check_source
     from service.lab.models.opening import open_source
     from service.lab.models.publishing import Description, prepared
 
@@ -60,23 +70,26 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
     height, width = opened.own_size
     size = (wishes.size or height or DEFAULT_SIDE, wishes.size or width or DEFAULT_SIDE)
     cut = opened.cut(size, wishes.preprocessing)
-    resize = wishes.resize or "image_dataset"
-    exif = wishes.exif or ("ignored" if resize in KERAS_LOADERS else "applied")
-    notes = [
-        *opened.notes,
-        *labels.notes,
-        *_assumptions(wishes, cut, size if None in (height, width) else None),
-        *_ending(cut, labels.names),
-    ]
+    notes = [*opened.notes, *labels.notes]
+    if pictures:
+        if len(labels.names) != cut.classes:
+            raise CommandError(_mismatch(wishes, len(labels.names), cut.classes))
+        assumed = _input(wishes, cut, size)
+        decision = check_source(opened, labels.names, pictures, assumed, wishes.given())
+        notes += [f"--check {sentence}" for sentence in decision.sentences(ASSUMED)]
+        wishes = replace(wishes, **decision.settled())
+    spec = _input(wishes, cut, size)
+    notes += _assumptions(wishes, cut, size if None in (height, width) else None)
+    notes += _ending(cut, labels.names)
     description = Description(
         head=wishes.head,
         labels=labels.names,
         size=size,
         origin="imported",
         decode=wishes.decode,
-        resize=resize,
-        exif=exif,
-        preprocessing=cut.preprocessing,
+        resize=spec.resize,
+        exif=spec.exif,
+        preprocessing=spec.preprocessing,
         notes=tuple(notes),
     )
     with prepared(store, opened, description) as (folder, card):
@@ -84,6 +97,39 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
             say(_repeated(store, same))
             return same
         return publish_version(store, folder, card)
+
+
+def _labels(store: Store, file: Path, wishes: ImportOptions) -> Labels:
+    """The labels in the order of the model's outputs: of a file, of folders, or of a card."""
+    if wishes.labels:
+        return read_labels(wishes.labels)
+    if wishes.check:
+        note = "took the folders of --check, sorted as Keras' loaders sort them, for the labels"
+        return Labels(class_folders(wishes.check)[1], (note,))
+    place = file.resolve().parent
+    if place.parent.parent == store.root.resolve() and place.name.isdecimal():
+        return Labels(store.card(place.parent.name, int(place.name)).labels, ())
+    raise CommandError(
+        "Name the classes with --labels FILE, or with --check FOLDER, where each has a folder."
+    )
+
+
+def _input(wishes: ImportOptions, cut: "Cut", size: tuple[int, int]) -> Input:
+    """The input that was asked for, and assumed where nothing was said."""
+    resize = wishes.resize or "image_dataset"
+    return Input(
+        height=size[0],
+        width=size[1],
+        exif=wishes.exif or ("ignored" if resize in KERAS_LOADERS else "applied"),
+        decode=wishes.decode,
+        resize=resize,
+        preprocessing=wishes.preprocessing or cut.preprocessing,
+    )
+
+
+def _mismatch(wishes: ImportOptions, labels: int, classes: int) -> str:
+    what = "labels were given" if wishes.labels else "folders are in that of --check; say --labels FILE"
+    return f"The model has {classes} classes, but {labels} {what}."
 
 
 def _assumptions(wishes: ImportOptions, cut: "Cut", any_size: tuple[int, int] | None) -> Iterator[str]:

@@ -22,9 +22,9 @@ def open_source(
 ) -> OpenedSource:
     """Reads a saved model, of the format that its content says.
 
-    `architecture` is what `model.to_json()` wrote, for a file of weights alone. Where the preprocessing is
-    said, a Lambda on the input that only names a function is taken for it and left out. Raises CommandError
-    with one sentence on what is wrong with it.
+    `architecture` is what `model.to_json()` wrote, for a file of weights alone. Where the preprocessing
+    is said, a Lambda on the input that only names a function is taken for it and left out. Raises
+    CommandError with one sentence on what is wrong with it.
     """
     found = recognise(path, has_architecture=architecture is not None)
     if found == "saved_model":

@@ -168,9 +168,30 @@ def needed_size(image: ImageFile, spec: Input) -> tuple[int, int]:
 
 
 def orientation(image: ImageFile, spec: Input) -> object:
-    """The EXIF orientation that `spec` wants applied, or None. The tag's value may be of any type."""
-    if spec.exif == "ignored":
-        return None
+    """The EXIF orientation that `spec` wants applied, or None."""
+    return None if spec.exif == "ignored" else exif_orientation(image)
+
+
+def is_turned(data: bytes, max_pixels: int) -> bool:
+    """Whether the pixels of `data` depend on `spec.exif`. Only the header is read. Raises as `decode`.
+
+    An orientation that a PNG file has behind its pixels is not found.
+    """
+    try:
+        image = open_image(data, max_pixels)
+        if isinstance(image, TiffImageFile):
+            return False  # Pillow itself turns these.
+        if isinstance(image, PngImageFile) and "exif" not in image.info:
+            return False  # Pillow would decode the pixels to look behind them.
+        return exif_orientation(image) in UPRIGHT
+    except (ImageError, MemoryError):
+        raise
+    except Exception as exc:
+        raise NotAnImage("the image is broken or truncated.") from exc
+
+
+def exif_orientation(image: ImageFile) -> object:
+    """The orientation's tag, or None. Its value may be of any type."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
