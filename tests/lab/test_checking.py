@@ -1,6 +1,7 @@
 """`import --check` and `check`: which pixels a model was trained on is found out by photographs."""
 
 import itertools
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +9,14 @@ import keras
 import numpy as np
 import pytest
 from keras_models import SIDE, processed, save, small_backbone
-from PIL import Image
+from PIL import Image, ImageOps
 
+from service.errors import CommandError
+from service.lab.checking.measuring import measure
+from service.lab.checking.pictures import choose
 from service.lab.models.importing import ImportOptions, import_model
-from service.store.card import PREPROCESSING
+from service.lab.models.opening import open_source
+from service.store.card import PREPROCESSING, Input
 from service.store.layout import Store
 
 LABELS = ("apple", "banana", "cherry", "damson", "elder")
@@ -111,7 +116,7 @@ WAYS = [
     ("torch", "bilinear"),
     ("unit", "center_crop"),
     ("none", "load_img"),
-    ("bgr-tf", "bilinear"),
+    ("bgr-tf", "load_img"),
     ("bgr-unit", "image_dataset"),
     ("bgr-none", "center_crop"),
 ]
@@ -126,3 +131,89 @@ def test_what_the_training_did_is_found(folder, store, tmp_path, how, resize):
     if how.startswith("bgr-"):
         wanted = wanted.model_copy(update={"order": "bgr"})
     assert (card.input.preprocessing, card.input.resize) == (wanted, resize)
+    assert any(note.startswith("--check on") for note in card.notes)
+    assert card.labels == LABELS
+    assert any("took the folders of --check" in note for note in card.notes)
+
+
+@pytest.fixture(scope="module")
+def units(folder, tmp_path_factory) -> Path:
+    """A file of a model that was trained on pixels / 255, nearest neighbours."""
+    paths, classes = files(folder)
+    model = fitted(taken(loaded(paths, "load_img"), "unit"), classes, "unit")
+    return save(model, tmp_path_factory.mktemp("units"))
+
+
+def test_what_was_said_is_kept_and_doubted(folder, store, units):
+    said = ImportOptions("gap", check=folder, preprocessing=PREPROCESSING["caffe"])
+    card = import_model(store, units, said)
+    assert card.input.preprocessing == PREPROCESSING["caffe"]
+    assert any("preprocessing unit is better than the given caffe" in note for note in card.notes)
+
+
+def test_where_no_answer_is_better_than_chance_the_assumption_stays(units, store, tmp_path):
+    others = write(tmp_path / "others", seed=7)
+    card = import_model(store, units, ImportOptions("gap", check=others))
+    assert (card.input.preprocessing.name, card.input.resize) == ("caffe", "image_dataset")
+    assert any("better than chance" in note for note in card.notes)
+
+
+def test_a_head_is_checked_and_the_printed_import_mends_it(folder, store, units, run_here):
+    place = ("--store-dir", str(store.root))
+    words = ("import", str(units), "--head", "gap", "--check", str(folder), "--preprocessing", "tf")
+    assert run_here(*words, "--resize", "bilinear", *place).returncode == 0
+    wrong = run_here("check", "gap", "--images", str(folder), *place)
+    assert wrong.returncode == 1
+    command = shlex.split(wrong.stdout.strip().splitlines()[-1])
+    assert command[:2] == ["resnet-heads", "import"]
+    assert run_here(*command[1:]).returncode == 0
+    mended = store.card("gap", 2)
+    assert (mended.input.preprocessing.name, mended.input.resize) == ("unit", "load_img")
+    assert mended.labels == LABELS
+    assert run_here("check", "gap", "--images", str(folder), *place).returncode == 0
+
+
+@pytest.mark.parametrize("exif", ["applied", "ignored"])
+def test_exif_is_measured_where_pictures_are_turned(exif, store, tmp_path):
+    folder = write(tmp_path / "turned")
+    block = Image.Exif()
+    block[0x0112] = 6
+    for path in folder.rglob("*[02468].png"):  # Half of them.
+        with Image.open(path) as image:
+            image.save(path, exif=block)
+
+    def load(path: Path) -> np.ndarray:
+        with Image.open(path) as image:
+            kept = ImageOps.exif_transpose(image) if exif == "applied" else image
+            return np.asarray(kept.convert("RGB").resize((SIDE, SIDE), NEAREST))
+
+    paths, classes = files(folder)
+    values = np.stack([load(path) for path in paths]).astype("float32")
+    model = fitted(taken(values, "unit"), classes, "unit")
+    wishes = ImportOptions("gap", check=folder, resize="load_img", preprocessing=PREPROCESSING["unit"])
+    assert import_model(store, save(model, tmp_path), wishes).input.exif == exif
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [(("apple", "pear"), "has no label 'banana'"), (("apple",), "holds 1 labels")],
+)
+def test_folders_that_are_no_labels_are_refused(labels, sentence, folder, store, units, tmp_path):
+    (tmp_path / "labels.txt").write_text("\n".join(labels))
+    with pytest.raises(CommandError, match=sentence):
+        import_model(store, units, ImportOptions("gap", tmp_path / "labels.txt", check=folder))
+    assert store.heads() == []
+
+
+def test_a_check_ends_by_its_clock_with_what_it_has(folder, units):
+    ticks = itertools.count(0, 30)
+    bare = open_source(units).cut((SIDE, SIDE), PREPROCESSING["none"])
+    caffe = Input(
+        height=SIDE,
+        width=SIDE,
+        decode="exact",
+        resize="load_img",
+        preprocessing=PREPROCESSING["caffe"],
+    )
+    measured = measure(bare, caffe, (), choose(folder, LABELS), lambda: next(ticks))
+    assert {measured.score(one).images for one in measured.rows} == {8}
