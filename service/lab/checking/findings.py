@@ -125,6 +125,11 @@ def _findings(measured: Measured, best: Input, name: Field, is_given: bool) -> I
     if not others:
         return
     closest, value = others[0], getattr(measured.assumed, name)
+    if name == "exif" and not is_given and closest.falls_behind():
+        # The best was ranked with EXIF as assumed: where the other way is better, that is the best.
+        best = best.model_copy(update={name: closest.other})
+        closest = measured.comparisons(best, name)[0]
+        others = [closest]
     if is_given:
         if closest.falls_behind():
             yield Finding(name, "doubted", value, closest, closest)
