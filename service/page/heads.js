@@ -100,7 +100,8 @@ export function dot(number) {
 
 function facts({ version, engine, structure, shares_with: shares }) {
   const { pooling, filter, hidden_units: hidden, parameters } = structure;
-  const pooled = POOLINGS[pooling] + (filter ? ` ${filter.join("\u00d7")}` : "");
+  const names = pooling.split("+").map((name) => POOLINGS[name]);
+  const pooled = names.join(" and ") + (filter ? ` ${filter.join("\u00d7")}` : "");
   const layers = hidden.length ? `, hidden ${hidden.join(", ")}` : "";
   const others = shares.length > 2 ? `${shares.length} others` : shares.join(" and ");
   const sharing = others && `; shares its backbone with ${others}`;

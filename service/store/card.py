@@ -157,7 +157,8 @@ class Output(CardPart):
 
     activation: Literal["softmax", "sigmoid", "linear"]
     to_probabilities: Literal["identity", "complement", "sigmoid", "softmax"] = Field(
-        description="`complement`: (1 - p, p); `sigmoid`: of the logit, then the same"
+        description="What is done to the model's output: `complement` makes (1 - p, p) of it, and "
+        "`sigmoid` the same of its sigmoid."
     )
 
     @property
@@ -178,7 +179,9 @@ class Structure(CardPart):
     """The part after the last feature map."""
 
     digest: Sha256
-    pooling: Poolings
+    pooling: Poolings = Field(
+        description="A head that forks has several, joined by `+` in alphabetical order."
+    )
     filter: tuple[int, int] | None = None
     stride: tuple[int, int] | None = None
     hidden_units: tuple[int, ...] = ()
