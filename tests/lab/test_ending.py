@@ -1,16 +1,18 @@
 """What a model ends in, by its last activation and by the loss that its file names."""
 
+import shutil
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
-from keras_models import SIDE, chained, pixels, processed, save, small_backbone
+from keras_models import chained, pixels, processed, small_backbone
 
 from service.errors import CommandError
-from service.lab.models.opening import KerasSource
-from service.lab.models.publishing import Description, publish
-from service.lab.models.reading import Loaded, load_model
+from service.lab.models.importing import ImportOptions, import_model
+from service.lab.models.recompile import recompile
 from service.lab.models.structure.ending import output_of
-from service.store.layout import MODEL, Store
+from service.store.layout import Store
 
 L = keras.layers
 TOLERANCE = 1e-4
@@ -67,41 +69,67 @@ def test_what_is_no_choice_of_one_class_is_refused(activation, units, loss, is_f
     assert len(str(caught.value)) <= 300
 
 
-def one_logit() -> keras.Model:
+def ending_in(units: int, loss: object, activation: str | None = None) -> keras.Model:
+    """The small backbone, GAP and a dense layer, compiled as a script does."""
     base = small_backbone()
-    return keras.Model(base.inputs[0], chained(base.output, L.GlobalAveragePooling2D(), L.Dense(1)))
+    layers = (L.GlobalAveragePooling2D(), L.Dense(units, activation))
+    model = keras.Model(base.inputs[0], chained(base.output, *layers))
+    model.compile("sgd", loss)
+    return model
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """A model of one logit as the transfer learning guide of keras.io has it, and its store."""
-    folder = tmp_path_factory.mktemp("logit")
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path / "store", tmp_path / "cache")
+    made.root.mkdir()
+    return made
+
+
+@pytest.fixture
+def options(tmp_path):
+    (tmp_path / "labels.txt").write_text("no\nyes\n")
+    return ImportOptions("ripe", tmp_path / "labels.txt")
+
+
+def saved(model: keras.Model, folder: Path, kind: str) -> Path:
+    path = folder / f"model.{kind}"
+    model.save(path)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("kind", ["keras", "h5"])
+def test_one_logit_is_two_classes_by_a_sigmoid(kind, store, options, answer, tmp_path):
+    """As the transfer learning guide of keras.io has it."""
     keras.utils.set_random_seed(3)
-    file = save(one_logit(), folder)
-    store = Store(folder / "store", folder / "cache")
-    store.root.mkdir()
-    source = KerasSource("keras", {MODEL: file}, Loaded(load_model(file), "BinaryCrossentropy", True))
-    return (
-        store,
-        publish(store, source, Description("ripe", ("no", "yes"), (SIDE, SIDE), "imported")),
-        file,
-    )
-
-
-def test_one_logit_is_two_classes_by_a_sigmoid(published, answer):
-    store, card, file = published
-    given = pixels(8, seed=2)
-    logits = keras.models.load_model(file)(processed(given.astype("float32"), "caffe"), training=False)
-    ripe = 1 / (1 + np.exp(-logits.numpy().astype("float64")))
-    assert ripe.std() > 0.01
+    model = ending_in(1, keras.losses.BinaryCrossentropy(from_logits=True))
+    card = import_model(store, saved(model, tmp_path, kind), options)
     assert (card.output.activation, card.output.to_probabilities) == ("linear", "sigmoid")
-    for answers in answer(store, card, "openvino", given, (1, 8)).values():
-        np.testing.assert_allclose(answers, np.hstack([1 - ripe, ripe]), rtol=0, atol=TOLERANCE)
+    told = "one logit, as its compiled loss says (from_logits); a sigmoid is added, taken as the "
+    assert f"{told}probability of 'yes'" in " ".join(card.notes)
+
+    given = pixels(8, seed=2)
+    logits = model(processed(given.astype("float32"), "caffe"), training=False).numpy()
+    ripe = 1 / (1 + np.exp(-logits.astype("float64")))
+    assert ripe.std() > 0.01
+    shutil.rmtree(store.root / ".compiled")  # The loss is read again where files must be derived again.
+    for engine in ("openvino", "keras"):
+        recompile(store, "ripe", 1, engine)
+        for answers in answer(store, card, engine, given, (1, 8)).values():
+            np.testing.assert_allclose(answers, np.hstack([1 - ripe, ripe]), rtol=0, atol=TOLERANCE)
 
 
-def test_without_what_the_file_says_of_its_loss_one_logit_is_out(published):
-    """The file is asked again where a network must be derived from it."""
-    _, _, file = published
-    source = KerasSource("keras", {MODEL: file}, Loaded(load_model(file)))
-    with pytest.raises(CommandError, match="does not say from_logits"):
-        source.cut((SIDE, SIDE), None)
+@pytest.mark.parametrize(
+    ("units", "loss", "told"),
+    [
+        (1, "mse", "is a regression: its loss is mse"),
+        (2, keras.losses.Huber(), "is a regression: its loss is Huber"),
+        (1, "binary_crossentropy", "does not say from_logits"),
+        (1, None, "does not say from_logits"),
+        (2, keras.losses.BinaryCrossentropy(from_logits=True), "multi-label"),
+    ],
+)
+def test_the_loss_in_the_file_decides(units, loss, told, store, options, tmp_path):
+    with pytest.raises(CommandError, match=told):
+        import_model(store, saved(ending_in(units, loss), tmp_path, "keras"), options)
+    assert not any(store.root.iterdir())
