@@ -80,7 +80,11 @@ def writes(path, _pixels):
 
 
 def writes_in_a_function(path, _pixels):
-    tf.function(lambda: tf.io.write_file(path, "sprung"))()
+    @tf.function
+    def write():
+        tf.io.write_file(path, "sprung")
+
+    write()
 
 
 def prints(path, _pixels):
@@ -383,7 +387,7 @@ FOLDERS = {
     "short data": (lambda _, folder: grown(folder, DATA, 100), "they need"),
     "endless data": (lambda _, folder: grown(folder, DATA, 10**12), "they need"),
     "endless graph": (lambda _, folder: grown(folder, "saved_model.pb", 10**12), "larger than"),
-    "no graph": (lambda _, folder: (folder / "saved_model.pb").unlink(), "is no SavedModel"),
+    "no graph": (lambda _, folder: (folder / "saved_model.pb").unlink(), "is a folder without a model"),
     "empty graph": (
         lambda _, folder: (folder / "saved_model.pb").write_bytes(b""),
         "0 graphs for serving",

@@ -94,6 +94,11 @@ def _of_folder(path: Path) -> Format:
         raise _refusal(path, WEIGHTS_ONLY)
     if len(missing) < len(MEMBERS):
         raise _refusal(path, f"is an unpacked .keras file without {missing[0]}; import the file itself.")
+    # TensorFlow Serving keeps a SavedModel in a folder for each version, which is named by its number.
+    versions = sorted((len(one.parent.name), one.parent.name) for one in path.glob(f"*/{GRAPH}"))
+    if versions:
+        newest = versions[-1][1]
+        raise _refusal(path, f"holds no {GRAPH}, but {newest} in it does: give {path / newest}.")
     raise _refusal(
         path, f"is a folder without a model; name the file in it, or the folder that holds {GRAPH}."
     )

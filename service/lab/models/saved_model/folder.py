@@ -18,7 +18,7 @@ def files_of(folder: Path) -> tuple[Path, ...]:
     Raises CommandError if one is missing, or is no regular file.
     """
     if not (folder / GRAPH).exists():
-        raise CommandError(_without_graph(folder))
+        raise CommandError(f"{folder.name} is no SavedModel: it holds no {GRAPH}.")
     try:
         if not stat.S_ISDIR((folder / VARIABLES).lstat().st_mode):
             raise CommandError(
@@ -40,19 +40,3 @@ def files_of(folder: Path) -> tuple[Path, ...]:
 def variables_of(folder: Path) -> str:
     """The path that the names of the variables' files begin with, as TensorFlow takes it."""
     return str(folder.resolve() / VARIABLES / "variables")
-
-
-def _without_graph(folder: Path) -> str:
-    if not folder.is_dir():
-        return f"There is no folder {folder}."
-    if versions := _versions(folder):
-        return (
-            f"{folder.name} holds no {GRAPH}, but {versions[-1].name} in it does: give {versions[-1]}."
-        )
-    return f"{folder.name} is no SavedModel: it holds no {GRAPH}."
-
-
-def _versions(folder: Path) -> list[Path]:
-    """The SavedModels in a folder, as TensorFlow Serving keeps them: each named by a number."""
-    found = (one.parent for one in folder.glob(f"*/{GRAPH}"))
-    return sorted(found, key=lambda one: (len(one.name), one.name))
