@@ -125,6 +125,15 @@ def resnet_of_torchvision() -> keras.Model:
     return keras.Model(inputs, x)
 
 
+def normalized_stem() -> keras.Model:
+    """Blocks of ResNetV2 behind a stem with batch normalization."""
+    inputs = keras.Input((32, 32, 3))
+    x = through(inputs, *conv(8, 7, 2), L.MaxPooling2D(3, 2, "same"))
+    for _ in range(2):
+        x = L.Add()([x, through(x, L.BatchNormalization(), L.ReLU(), *conv(4, 1), L.Conv2D(8, 1))])
+    return keras.Model(inputs, through(x, L.BatchNormalization(), L.ReLU()))
+
+
 def network_of_ones_own() -> keras.Model:
     layers = [
         layer for n in (16, 32, 64) for layer in (L.Conv2D(n, 3, activation="relu"), L.MaxPooling2D())
@@ -144,7 +153,14 @@ def separable_network() -> keras.Model:
 
 @pytest.mark.parametrize(
     "build",
-    [small_backbone, resnet_of_torchvision, network_of_ones_own, normalized_vgg, separable_network],
+    [
+        small_backbone,
+        resnet_of_torchvision,
+        normalized_stem,
+        network_of_ones_own,
+        normalized_vgg,
+        separable_network,
+    ],
 )
 def test_what_only_looks_alike_is_not_taken_for_one(build: Callable[[], keras.Model]):
     found = cut(headed(build()))

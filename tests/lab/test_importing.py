@@ -316,11 +316,6 @@ def test_a_missing_file_is_refused(refused, tmp_path):
     assert "There is no file" in refused(tmp_path / "nowhere.keras")
 
 
-def test_a_saved_model_folder_is_refused(refused, tmp_path):
-    fronted().export(tmp_path / "exported", verbose=False)
-    assert "exported is a SavedModel" in refused(tmp_path / "exported")
-
-
 def test_a_folder_named_like_a_model_is_refused(refused, tmp_path):
     (tmp_path / "folder.keras").mkdir()
     assert "a folder without a model" in refused(tmp_path / "folder.keras")

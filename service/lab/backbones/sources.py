@@ -22,9 +22,10 @@ from service.lab.data.features import Decoded
 from service.lab.data.photographs import Photograph
 from service.lab.models.compile import digest_of, to_openvino
 from service.lab.models.formats import recognise
-from service.lab.models.graph import MAP_RANK
+from service.lab.models.graph import MAP_RANK, inline
 from service.lab.models.opening import open_source, open_version
 from service.lab.models.split import Split, split
+from service.lab.models.structure.head import head_of
 from service.serving.engines import Network
 from service.serving.engines.openvino import OpenVinoEngine
 from service.serving.host import available_cores
@@ -46,18 +47,22 @@ class Known(BaseModel):
 
 @dataclass
 class BackboneSource:
-    """A backbone that `build` makes on demand, with some head; equal `identity`, equal backbone."""
+    """A backbone that `build` makes on demand, with some head; equal `identity`, equal backbone.
+
+    `preprocessing` None: that of the family that it is of, unless it has its own.
+    """
 
     name: str
     identity: str
     size: tuple[int, int]
     build: Callable[[], keras.Model]
     memory: Path
+    preprocessing: Preprocessing | None = None
 
     @cached_property
     def cut(self) -> Split:
         """The Keras model, cut into backbone and head; built on first use."""
-        return split(self.build(), self.size, None)
+        return split(self.build(), self.size, self.preprocessing)
 
     @cached_property
     def network(self) -> Network:
@@ -67,7 +72,8 @@ class BackboneSource:
     @cached_property
     def known(self) -> Known:
         """Digest, preprocessing and feature shape, from the cache if the backbone was built before."""
-        told = f"{self.identity} {self.size} keras {keras.__version__} openvino {ov.__version__}"
+        versions = f"keras {keras.__version__} openvino {ov.__version__}"
+        told = f"{self.identity} {self.size} preprocessing {self.preprocessing} {versions}"
         file = self.memory / f"{hashlib.sha256(told.encode()).hexdigest()}.json"
         try:
             return Known.model_validate_json(file.read_bytes())
@@ -95,8 +101,13 @@ def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograp
     check_weights(store, weights)
     size = (spec.height, spec.width)
 
-    def made(identity: str, build: Callable[[], keras.Model], name: str = weights) -> BackboneSource:
-        return BackboneSource(name, identity, size, build, store.cache / "backbones")
+    def made(
+        identity: str,
+        build: Callable[[], keras.Model],
+        name: str = weights,
+        preprocessing: Preprocessing | None = None,
+    ) -> BackboneSource:
+        return BackboneSource(name, identity, size, build, store.cache / "backbones", preprocessing)
 
     if weights == "imagenet":
         return made(weights, lambda: _topped(imagenet.backbone(imagenet.downloaded(), size)))
@@ -111,8 +122,9 @@ def source(weights: str, store: Store, spec: Input, pictures: Sequence[Photograp
         sha256 = " ".join(card.source.files.values())
         return made(
             f"model {sha256}",
-            lambda: open_version(store, card).model,
+            lambda: _retopped(open_version(store, card).model, size),
             f"head {weights} version {version}",
+            card.input.preprocessing,
         )
     file = Path(weights)
     return made(f"model {sha256_of(file)}", lambda: _from_file(file, size), file.name)
@@ -122,7 +134,7 @@ def _from_file(file: Path, size: tuple[int, int]) -> keras.Model:
     if _holds_weights_alone(file):
         return _topped(imagenet.backbone_from(file, size))
     model = open_source(file).model
-    return _topped(model) if len(model.output_shape) == MAP_RANK else model
+    return _topped(model) if len(model.output_shape) == MAP_RANK else _retopped(model, size)
 
 
 def _holds_weights_alone(file: Path) -> bool:
@@ -139,6 +151,12 @@ def _untrained(pictures: Sequence[Photograph], spec: Input) -> keras.Model:
         raise CommandError("None of the first pictures can be read.")
     keras.utils.set_random_seed(demo.SEED)
     return demo.calibrated(np.concatenate(batches)[:CALIBRATION_PICTURES])
+
+
+def _retopped(model: keras.Model, size: tuple[int, int]) -> keras.Model:
+    """Puts another head on the backbone of a model, because what its own ends in does not matter."""
+    flat = inline(model, size)
+    return _topped(keras.Model(flat.inputs[0], head_of(flat).features))
 
 
 def _topped(features: keras.Model) -> keras.Model:
