@@ -183,6 +183,8 @@ class _Excerpt:
     def _enter(self, name: str, calls: int) -> None:
         """Keeps what a function returns; the rest of it is checked as well, and left out."""
         if name in self.functions:
+            if not self.functions[name].signature.name:  # It is still being entered.
+                raise CommandError("The model's functions call themselves; no classifier needs that.")
             return
         function = self._saved.get(name)
         if function is None or calls > MAX_CALLS:
