@@ -252,16 +252,8 @@ def calls_what_is_not_there(meta):
     call.attr["f"].func.name = "nowhere"
 
 
-def lies_about_a_constant(meta):
-    _constants(meta)[0].tensor_content = bytes(2)
-
-
 def holds_a_huge_constant(meta):
     _constants(meta)[0].tensor_shape.dim[0].size = 2**40
-
-
-def holds_a_negative_constant(meta):
-    _constants(meta)[0].tensor_shape.dim[0].size = -5
 
 
 def _constants(meta):
@@ -304,9 +296,7 @@ CHANGES = {
     restores_by_another_operation: "does not say how its variables are restored",
     calls_itself: "call themselves",
     calls_what_is_not_there: "functions that it does not hold",
-    lies_about_a_constant: "damaged constant",
     holds_a_huge_constant: "a constant of",
-    holds_a_negative_constant: "a constant of",
     lies_about_a_shape: "input is",
     takes_strings: "no numbers",
     takes_a_type_that_is_none: "no numbers",
@@ -369,7 +359,7 @@ FOLDERS = {
     "data are a pipe": (lambda _, folder: pipe(folder, DATA), "no regular file"),
     "graph is a pipe": (lambda _, folder: pipe(folder, "saved_model.pb"), "no regular file"),
     "no variables": (lambda _, folder: shutil.rmtree(folder / "variables"), "cannot be read"),
-    "no data": (lambda _, folder: (folder / DATA).unlink(), "missing or damaged"),
+    "no data": (lambda _, folder: (folder / DATA).unlink(), "are damaged"),
     "no index": (lambda _, folder: (folder / INDEX).unlink(), "missing or damaged"),
     "short data": (lambda _, folder: grown(folder, DATA, 100), "they need"),
     "endless data": (lambda _, folder: grown(folder, DATA, 10**12), "they need"),
@@ -395,7 +385,7 @@ def test_a_folder_that_was_changed_is_refused(name, refused, tmp_path):
     folder = made(nothing, tmp_path)
     change, sentence = FOLDERS[name]
     change(tmp_path, folder)
-    if "pipe" not in name:  # Which a snapshot would wait for.
+    if "pipe" not in name and "endless" not in name:  # Which a snapshot would read.
         assert sentence in refused(folder)
         return
     with pytest.raises(CommandError, match=sentence):
