@@ -87,6 +87,29 @@ def test_accuracy_over_http_is_that_of_keras_on_the_same_files(tmp_path):
             assert ours > 0.2, "chance is 0.1"
 
 
+def test_a_check_finds_what_the_training_did_on_pictures_that_it_did_not_see(tmp_path):
+    from keras_models import calibrate, keras, save
+
+    from service.lab.models.importing import ImportOptions, import_model
+
+    labels = sorted(folder.name for folder in (PHOTOS / "train").iterdir())
+    _, train_pixels, train_classes = load("train", labels)
+    _, test_pixels, test_classes = load("test", labels)
+    keras.utils.set_random_seed(11)
+    base = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(SIDE, SIDE, 3))
+    calibrate(base, train_pixels[::25] / 255)
+    features = base.predict(train_pixels / 255, verbose=0)
+    model = train(base, keras.layers.GlobalAveragePooling2D(), features, train_classes)
+    right = model.predict(test_pixels / 255, verbose=0).argmax(axis=1) == test_classes
+
+    wishes = ImportOptions("gap", check=PHOTOS, resize="load_img")
+    card = import_model(empty(tmp_path), save(model, tmp_path), wishes)
+    assert card.input.preprocessing == PREPROCESSING["unit"]
+    assert card.labels == tuple(labels)
+    told = "preprocessing unit is better than the assumed caffe"
+    assert f"--check on 200 pictures: {told}: {100 * right.mean():.1f} % right" in "".join(card.notes)
+
+
 def ask(client: httpx.Client, head: str, files: list[Path]) -> np.ndarray:
     """Probabilities of the files, (n, 10), in label order."""
     bodies = [("file", (file.name, file.read_bytes())) for file in files]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 from sklearn import metrics
 
 from service import scores
@@ -53,6 +53,42 @@ def test_log_loss_is_the_mean_of_minus_ln_p(answered):
     truth, probabilities = answered
     by_hand = -np.log(probabilities[np.arange(300), truth].astype(np.float64)).mean()
     assert scores.log_loss(truth, probabilities) == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.parametrize("sureness", [0.3, 1, 3, 30])
+def test_tempered_losses_are_those_at_the_best_temperature(answered, sureness):
+    truth, probabilities = answered
+    logits = sureness * np.log(probabilities.astype(np.float64))
+    surer = special.softmax(logits, axis=1).astype(np.float32)
+    seen = np.log(surer.astype(np.float64).clip(np.finfo(np.float32).tiny))
+    by_hand = [
+        metrics.log_loss(truth, special.softmax(seen / one, axis=1), labels=range(CLASSES))
+        for one in np.geomspace(1, 256, 500)
+    ]
+    losses = scores.tempered_losses(truth, surer)
+    assert losses.mean() == pytest.approx(min(by_hand), abs=1e-3)
+    assert losses.mean() <= scores.log_loss(truth, surer) + 1e-6
+
+
+def test_who_is_too_sure_loses_nothing_for_it_and_who_knows_nothing_does_not_win(answered):
+    truth, probabilities = answered
+    surer = special.softmax(40 * np.log(probabilities.astype(np.float64)), axis=1).astype(np.float32)
+    nothing = np.full_like(surer, 1 / CLASSES)
+    assert scores.log_loss(truth, surer) > scores.log_loss(truth, nothing)
+    assert scores.tempered_losses(truth, surer).mean() < np.log(CLASSES) - 0.3
+    assert scores.tempered_losses(truth, nothing) == pytest.approx(np.log(CLASSES))
+
+
+def test_tempered_losses_stand_zeros_and_what_is_no_number():
+    probabilities = np.array([[1, 0], [0, 1], [np.nan, np.nan]], np.float32)
+    assert np.isfinite(scores.tempered_losses(np.array([0, 0, 1]), probabilities)).all()
+
+
+def test_an_interval_is_wider_with_more_confidence():
+    values = [1.0, 2, 3, 5]
+    low, high = stats.t.interval(0.99, 3, np.mean(values), stats.sem(values))
+    wide = scores.interval(values, 0.99)
+    assert (wide.low, wide.high) == pytest.approx((low, high))
 
 
 def test_log_loss_knows_classes_that_do_not_occur():

@@ -5,6 +5,7 @@ A command imports what it needs itself, so that it starts soon.
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -78,7 +79,7 @@ def _import(arguments: argparse.Namespace) -> None:
     card = import_model(_store(arguments), arguments.file, ImportOptions(**wishes))
     _tell(card)
     if not arguments.check and any(note.startswith("assumed --") for note in card.notes):
-        place = f" --store-dir {arguments.store_dir}" if arguments.store_dir else ""
+        place = f" --store-dir {shlex.quote(arguments.store_dir)}" if arguments.store_dir else ""
         print(f"  to settle it: resnet-heads check {card.head} --images FOLDER{place}")
 
 
@@ -95,11 +96,10 @@ def _preprocessing(arguments: argparse.Namespace) -> Preprocessing | None:
 
 def _check(arguments: argparse.Namespace) -> int:
     from service.benchmark.plan import cards_in
+    from service.lab.checking.check import check_head
 
     store = _store(arguments)
     (card,) = cards_in(store, [arguments.head])
-    from service.lab.checking.check import check_head
-
     better = check_head(store, card, arguments.images)
     if better is None:
         print(f"{card.head} version {card.version} gets the pixels as it should, as far as this tells.")

@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from fakes import publish, quantization
+from PIL import Image
 from stored import filled
 
 from service.store.card import Source
@@ -44,9 +46,18 @@ def folder(tmp_path_factory) -> Path:
     for name in ("keras", "nncf", "openvino", "tensorflow"):
         (made / "poison" / f"{name}.py").write_text(POISON)
     (made / "labels.txt").write_text(LABELS)
-    (made / "model.keras").write_bytes(b"not looked at")
+    (made / "alone.txt").write_text("red")
+    with zipfile.ZipFile(made / "model.keras", "w") as archive:
+        archive.writestr("config.json", "not looked at")
     for label in ("pictures/red", "pictures/mauve", "one/red", "good/red", "good/green"):
         (made / label).mkdir(parents=True)
+    (made / "photos").mkdir()
+    for label, shade in (("red", 1), ("green", 2), ("single/red", 3), ("single/green", None)):
+        place = made / label if "/" in label else made / "photos" / label
+        place.mkdir(parents=True)
+        (place / "notes.txt").write_text("no picture")
+        if shade:
+            Image.new("RGB", (9, 9), (shade, 0, 0)).save(place / "a.png")
     return made
 
 
@@ -97,7 +108,18 @@ MISTAKES = {
     f"{IMPORT} gap --size 0": "0 is not an input side",
     "import @nowhere.keras --labels @labels.txt --head gap": "There is no file",
     "import @model.keras --labels @nowhere.txt --head gap": "cannot be read: No such file",
-    "import @model.keras --labels @model.keras --head gap": "holds 1 labels",
+    "import @model.keras --labels @alone.txt --head gap": "holds 1 labels",
+    "import @model.keras --head gap": "Name the classes with --labels FILE, or with --check FOLDER",
+    "import @model.keras --head gap --check @nowhere": "There is no folder",
+    "import @model.keras --head gap --check @one": "holds 1 folders of pictures",
+    "import @model.keras --head gap --check @good": "holds 0 pictures of 0 classes",
+    f"{IMPORT} gap --check @single": "holds 1 pictures of 1 classes",
+    f"{IMPORT} gap --check @pictures": "has no label 'mauve'",
+    "check nothing --images @photos": "no head named 'nothing'",
+    "check gap --images @nowhere": "There is no folder",
+    "check gap --images @pictures": "has no label 'mauve'",
+    "check gap --images @single": "holds 1 pictures of 1 classes",
+    "check gap-int8 --images @photos": "is an int8 head; check gap, of which it was made",
     "train @nowhere --head gap": "There is no folder",
     "train @one --head gap": "holds 1 folders of pictures",
     "train @pictures --head gab": "'gab' is no pooling",
@@ -129,6 +151,8 @@ MISTAKES_WITHOUT_A_STORE = {
 FINE = ("compile gap", "compile gap-int8", "heads", "heads --json", "init --if-empty")
 GO_ON = (
     f"{IMPORT} gap",
+    "import @model.keras --head gap --check @photos",
+    "check gap --images @photos",
     "train @good --head gap",
     "init --weights demo --store-dir @another",
     "compile flatten",
@@ -163,6 +187,7 @@ def test_what_is_right_goes_on_to_import_it(told, line):
     "module",
     [
         "service.cli.main",
+        "service.lab.checking.check",
         "service.lab.checks",
         "service.lab.labels",
         "service.lab.models.importing",

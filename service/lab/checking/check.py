@@ -1,37 +1,45 @@
-"""Checks a source that is being imported, and a published head (`resnet-heads check`)."""
+"""Checks a source that is being imported, and a published head (`resnet-heads check`).
+
+What is wrong with folders and heads is told before TensorFlow is imported, which takes seconds.
+"""
 
 import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.console import say
 from service.errors import CommandError
-from service.lab.checking.findings import Decision, decide
-from service.lab.checking.measured import Field
-from service.lab.checking.measuring import NONE, measure
+from service.lab.checking.fields import Field
 from service.lab.checking.pictures import Pictures, choose
-from service.lab.checking.table import show_measured
-from service.lab.models.cutting import OpenedSource
-from service.lab.models.opening import open_version
-from service.store.card import Card, Input
-from service.store.layout import Store
+from service.store.card import PREPROCESSING, Card, Input
+from service.store.layout import ARCHITECTURE, Store
+
+if TYPE_CHECKING:
+    from service.lab.checking.findings import Decision
+    from service.lab.models.cutting import OpenedSource
 
 ASSUMED, CARDS = "the assumed", "the card's"
 
 
 def check_source(
-    opened: OpenedSource,
+    opened: "OpenedSource",
     labels: Sequence[str],
     pictures: Pictures,
     assumed: Input,
     given: Collection[Field],
     *,
     was: str = ASSUMED,
-) -> Decision:
+) -> "Decision":
     """Measures which input the model was trained on, and prints it. Raises CommandError."""
+    import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
+    from service.lab.checking.findings import decide
+    from service.lab.checking.measuring import measure
+    from service.lab.checking.table import show_measured
+
     if pictures.unread:
         say(f"{pictures.unread} files are not used: they are no pictures that can be read.")
-    bare = opened.cut((assumed.height, assumed.width), NONE)
+    bare = opened.cut((assumed.height, assumed.width), PREPROCESSING["none"])
     measured = measure(bare, assumed, given, pictures)
     decision = decide(measured, labels, given)
     show_measured(measured, decision, was)
@@ -49,17 +57,20 @@ def check_head(store: Store, card: Card, folder: Path) -> str | None:
             f"{card.head} is an int8 head; check {card.quantization.source_head}, of which it was made."
         )
     pictures = choose(folder, card.labels)
+    source = store.source_of(card)
+    import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
+    from service.lab.models.opening import open_version
+
     opened = open_version(store, card)
     decision = check_source(opened, card.labels, pictures, card.input, (), was=CARDS)
     if decision.chosen == card.input:
         return None
-    size = ("--size", str(card.input.height)) if None in opened.own_size else ()
-    return shlex.join(
-        [
-            *("resnet-heads", "import", str(store.source_of(card)), "--head", card.head),
-            *("--store-dir", str(store.root), *size, *_flags(decision.chosen)),
-        ]
-    )
+    words = ["resnet-heads", "import", str(source), "--head", card.head, "--store-dir", str(store.root)]
+    if ARCHITECTURE in card.source.files:
+        words += ["--architecture", str(source.with_name(ARCHITECTURE))]
+    if None in opened.own_size:
+        words += ["--size", str(card.input.height)]
+    return shlex.join([*words, *_flags(decision.chosen)])
 
 
 def _flags(one: Input) -> Iterator[str]:

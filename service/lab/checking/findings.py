@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from service.lab.checking.measured import FIELDS, Comparison, Field, Measured, Score, Value
-from service.lab.checking.measuring import best_of
+from service.lab.checking.fields import FIELDS, Field, Value
+from service.lab.checking.measured import Comparison, Measured, Score
 from service.store.card import Input, Preprocessing
 
 # A matching of labels that fits best must be right so often, and so much more often than the labels are.
 LEAST_FIT, LEAST_GAIN, LEAST_IMAGES_PER_CLASS = 2 / 3, 0.3, 3
+SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def decide(measured: Measured, labels: Sequence[str], given: Collection[Field]) 
 
     A field in `given` keeps its value. So do all where no answer is better than chance.
     """
-    best, first = best_of(measured, given), measured.ranked()[0]
+    best, first = measured.best(given), measured.ranked()[0]
     findings: list[Finding] = []
     hints = list(_reordered(measured, labels))
     if measured.is_informed(first):
@@ -151,9 +152,10 @@ def _reordered(measured: Measured, labels: Sequence[str]) -> Iterator[str]:
     share, truth, answer = max(fits)
     most_right = max(measured.score(one).accuracy for one in inputs)
     if share >= LEAST_FIT and share - most_right >= LEAST_GAIN:
+        first, second = (repr(labels[at][:SHOWN_CHARACTERS]) for at in (truth, answer))
         yield (
-            f"warning: the labels seem to be in another order, as pictures of {labels[truth]!r} are "
-            f"answered {labels[answer]!r}; in the order that fits best {share:.1%} would be right"
+            f"warning: the labels seem to be in another order, as pictures of {first} are answered "
+            f"{second}; in the order that fits best {share:.1%} would be right"
         )
 
 

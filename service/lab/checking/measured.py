@@ -1,20 +1,17 @@
 """What each input gave on photographs, and how two inputs compare. It measures nothing itself."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from service import scores
+from service.lab.checking.fields import FIELDS, Field, Value
 from service.lab.data.photographs import Photograph
-from service.store.card import Exif, Input, Interval, Preprocessing, Resize
-
-Field = Literal["preprocessing", "resize", "exif"]
-Value = Preprocessing | Resize | Exif
-FIELDS: tuple[Field, ...] = ("preprocessing", "resize", "exif")
+from service.store.card import Input, Interval
 
 LEAST_GAP = 0.01  # In nats: the true class is 1 % less likely.
 
@@ -88,6 +85,11 @@ class Measured:
         return sorted(
             found, key=lambda one: (-len(self.rows[one]), round(self.score(one).loss / LEAST_GAP))
         )
+
+    def best(self, given: Collection[Field]) -> Input:
+        """The best input that is as `assumed` in the fields that are given."""
+        wanted: dict[str, Any] = {name: getattr(self.assumed, name) for name in given}
+        return next(one for one in self.ranked() if one == one.model_copy(update=wanted))
 
     def score(self, one: Input) -> Score:
         """The score on all pictures that this input answered."""

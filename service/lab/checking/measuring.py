@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from service.console import timed
 from service.errors import CommandError
-from service.lab.checking.measured import Field, Measured
+from service.lab.checking.fields import Field
+from service.lab.checking.measured import Measured
 from service.lab.checking.pictures import LEAST, Pictures
 from service.lab.data.features import MAX_PIXELS, Decoded
 from service.lab.data.photographs import Photograph
@@ -67,20 +68,10 @@ def measure(
         resizes = tuple(dict.fromkeys((assumed.resize, *RESIZE)))
         asking.ask(_varied(best_two, "resize", resizes), sample, RESIZE_BY)
         for _ in range(2):  # More pictures may show another to be the best.
-            asking.ask(measured.finalists(best_of(measured, given)), ordered, CONFIRMED_BY)
-        both = _varied([best_of(measured, given)], "exif", ("applied", "ignored"))
+            asking.ask(measured.finalists(measured.best(given)), ordered, CONFIRMED_BY)
+        both = _varied([measured.best(given)], "exif", ("applied", "ignored"))
         asking.ask(both, pictures.turned[:SAMPLE], EXIF_BY)
     return measured
-
-
-def best_of(measured: Measured, given: Collection[Field]) -> Input:
-    """The best input that is as `assumed` in the fields that are given."""
-    assumed = measured.assumed
-    return next(
-        one
-        for one in measured.ranked()
-        if all(getattr(one, name) == getattr(assumed, name) for name in given)
-    )
 
 
 def _varied(inputs: Sequence[Input], name: Field, values: Sequence[object]) -> list[Input]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.console import say
 from service.errors import CommandError
-from service.lab.checking.measured import FIELDS, Field
+from service.lab.checking.fields import FIELDS, Field
 from service.lab.checking.pictures import choose
 from service.lab.checks import check_head_name
 from service.lab.data.photographs import class_folders
@@ -65,7 +65,7 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
     from service.lab.models.opening import open_source
     from service.lab.models.publishing import Description, prepared
 
-    is_said = wishes.preprocessing is not None
+    is_said = wishes.preprocessing is not None or pictures is not None
     opened = open_source(file, wishes.architecture, is_preprocessing_said=is_said)
     height, width = opened.own_size
     size = (wishes.size or height or DEFAULT_SIDE, wishes.size or width or DEFAULT_SIDE)
@@ -78,6 +78,8 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
         decision = check_source(opened, labels.names, pictures, assumed, wishes.given())
         notes += [f"--check {sentence}" for sentence in decision.sentences(ASSUMED)]
         wishes = replace(wishes, **decision.settled())
+        if wishes.preprocessing is None:
+            open_source(file, wishes.architecture)  # Refuses a Lambda of which photographs told nothing.
     spec = _input(wishes, cut, size)
     notes += _assumptions(wishes, cut, size if None in (height, width) else None)
     notes += _ending(cut, labels.names)

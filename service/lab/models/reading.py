@@ -132,7 +132,8 @@ def _assign(model: keras.Model, source: Source) -> None:
 def _told_lambda(function: str) -> str:
     return (
         f"it holds Lambda({function[:40]}), a name that does not say whose function it is; say what it "
-        "does with --preprocessing, or put Rescaling in its place and save it again."
+        "does with --preprocessing, have --check find it out, or put Rescaling in its place and save it "
+        "again."
     )
 
 
