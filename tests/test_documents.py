@@ -109,6 +109,21 @@ def test_the_import_lines_work_as_printed(folder):
     ]
 
 
+def test_the_check_lines_work_as_printed(folder):
+    from keras_models import LABELS, headed, keras, save, softmax
+
+    save(headed(keras.layers.GlobalAveragePooling2D(), softmax()), folder, "my-gap")
+    (folder / "labels.txt").write_text("\n".join(LABELS))
+    for number, label in enumerate(LABELS):
+        (folder / "photographs" / label).mkdir(parents=True)
+        noise = Image.effect_noise((64, 48), number + 9)
+        noise.convert("RGB").save(folder / "photographs" / label / "a.png")
+    (line,) = (f"resnet-heads {one}" for one in PRINTED if "--check" in one)
+    assert "version 1: 5 classes" in shell(line, folder)
+    (line,) = (f"resnet-heads {one}" for one in PRINTED if one.startswith("check "))
+    assert "No other input is better than that of mine-gap version 1" in shell(line, folder)
+
+
 def test_the_predict_lines_work_as_printed(folder, url):
     lines = [line for line in COMMANDS if line.startswith("resnet-heads predict")]
     assert len(lines) == 2

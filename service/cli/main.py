@@ -102,7 +102,10 @@ def _check(arguments: argparse.Namespace) -> int:
     (card,) = cards_in(store, [arguments.head])
     better = check_head(store, card, arguments.images)
     if better is None:
-        print(f"{card.head} version {card.version} gets the pixels as it should, as far as this tells.")
+        print(
+            f"No other input is better than that of {card.head} version {card.version}, as far as "
+            "these pictures tell."
+        )
         return 0
     print(f"To publish {card.head} with the better input:\n{better}")
     return 1
