@@ -8,11 +8,12 @@ import tensorflow as tf
 from service.errors import CommandError
 from service.lab.models.saved_model.flattening import FlatGraph
 from service.lab.models.saved_model.signature import MAP_RANK
-from service.store.card import Output, Pooling
+from service.store.card import Pooling
 
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
-POOLINGS: dict[str, Pooling] = {"AvgPool": "average", "Max": "gmp", "MaxPool": "max", "Mean": "gap"}
-WINDOWS = ("AvgPool", "MaxPool")
+WINDOWS: dict[str, Pooling] = {"AvgPool": "average", "MaxPool": "max"}
+GLOBAL: dict[str, Pooling] = {"Max": "gmp", "Mean": "gap"}
+POOLINGS = (*WINDOWS, *GLOBAL)
 REDUCTIONS = ("Max", "Mean", "Min", "Prod", "Sum")
 DENSE = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "MatMul")
 RESHAPES = ("Reshape", "Squeeze")
@@ -21,6 +22,7 @@ MOVES = ("Cast", "Identity", "Transpose")
 # What a pooling may have behind it, or in front, before its map is no longer one of its layer's.
 PASSED = (*POOLINGS, *LINEAR, "Elu", "FusedBatchNormV3", "LeakyRelu", "Relu", "Relu6", "Selu")
 HEIGHT_AND_WIDTH = {1, 2}
+ROW_RANK = 2
 MAX_ELEMENTS = (
     2**28
 )  # Of a tensor; VGG16 makes 3 million of a picture, and has a layer of 103 million weights.
@@ -50,7 +52,7 @@ def feature_map(flat: FlatGraph) -> tf.Tensor:
 
     Raises CommandError if there is none.
     """
-    if flat.scores.shape.rank != 2:  # noqa: PLR2004 (pictures, classes)
+    if flat.scores.shape.rank != ROW_RANK:
         raise CommandError(
             f"The model gives {flat.scores.shape[1:]} per picture; a row of scores is needed."
         )
@@ -70,12 +72,21 @@ def first_convolution(flat: FlatGraph, features: tf.Tensor) -> tf.Operation:
     return next(one for one in flat.between(flat.pixels, features) if one.type in CONVOLUTIONS)
 
 
-def pooling_of(head: Sequence[tf.Operation]) -> Pooling:
-    """The name of the head's pooling; if a window comes before a Flatten, the window's name."""
-    words = [word for one in head if (word := _pooling(one))]
+def pooling_of(flat: FlatGraph, head: Sequence[tf.Operation]) -> str:
+    """The names of the poolings that leave no map, in alphabetical order and joined by `+`.
+
+    Raises CommandError if there is none.
+    """
+    words, pooled = set(), set()
+    for one in head:
+        if all(source.op in pooled for source in flat.sources(one)):
+            pooled.add(one)
+        elif word := _pooling(one):
+            pooled.add(one)
+            words.add(_window_before(flat, one, head) if word == "flatten" else word)
     if not words:
         raise CommandError("The head has neither pooling nor Flatten after its feature map.")
-    return words[0] if words[-1] == "flatten" else words[-1]
+    return "+".join(sorted(words))
 
 
 def window_of(head: Sequence[tf.Operation]) -> tuple[tuple[int, int], tuple[int, int]] | None:
@@ -97,20 +108,12 @@ def dense_units(flat: FlatGraph, head: Sequence[tf.Operation]) -> tuple[int, ...
     return tuple(int(one.outputs[0].shape[-1]) for one in dense)
 
 
-def output_of(flat: FlatGraph) -> Output:
-    """Describes the last activation, and how its values become probabilities. Raises CommandError."""
-    activation, units = _last_activation(flat), int(flat.scores.shape[1])
-    if units == 1 and activation == "sigmoid":
-        return Output(activation="sigmoid", to_probabilities="complement")
-    if units == 1:
-        raise CommandError(f"The model ends in one {activation} unit; one unit must be a sigmoid.")
-    if activation == "sigmoid":
-        raise CommandError("The model is multi-label (several sigmoids); one class per image is needed.")
-    if activation == "softmax":
-        return Output(activation="softmax", to_probabilities="identity")
-    if activation == "linear":
-        return Output(activation="linear", to_probabilities="softmax")
-    raise CommandError(f"The model ends in {activation!r}; softmax, logits or one sigmoid are needed.")
+def last_activation(flat: FlatGraph) -> str:
+    """The name of the operation that the scores come out of; `linear` for a dense layer alone."""
+    operation = flat.scores.op
+    while operation.type in LINEAR and len(sources := flat.sources(operation)) == 1:
+        operation = sources[0].op
+    return "linear" if operation.type in DENSE else str(operation.type).lower()
 
 
 def _last_maps(flat: FlatGraph) -> list[tf.Tensor]:
@@ -146,22 +149,25 @@ def _maps(flat: FlatGraph, tensor: tf.Tensor) -> list[tf.Tensor]:
 
 
 def _pooling(operation: tf.Operation) -> Pooling | None:
-    """What an operation does to a map, if it pools or flattens it."""
-    if operation.inputs[0].shape.rank != MAP_RANK:
+    """What makes no map of a map is called; None for other operations."""
+    given, made = operation.inputs[0].shape, operation.outputs[0].shape
+    if given.rank != MAP_RANK:
         return None
-    if operation.type in RESHAPES and operation.outputs[0].shape.rank != MAP_RANK:
-        return "flatten"
-    if operation.type in ("Max", "Mean") and _axes(operation) != HEIGHT_AND_WIDTH:
+    if operation.type in RESHAPES and made.rank == ROW_RANK:
+        return "flatten" if made[1] == math.prod(side or 0 for side in given[1:]) else None
+    if operation.type in GLOBAL and _axes(operation) != HEIGHT_AND_WIDTH:
         raise CommandError("The head pools over other axes than height and width.")
-    return POOLINGS.get(operation.type)
+    return GLOBAL.get(operation.type)
 
 
-def _last_activation(flat: FlatGraph) -> str:
-    """The name of the operation that the scores come out of; `linear` for a dense layer alone."""
-    operation = flat.scores.op
-    while operation.type in LINEAR and len(sources := flat.sources(operation)) == 1:
-        operation = sources[0].op
-    return "linear" if operation.type in DENSE else str(operation.type).lower()
+def _window_before(flat: FlatGraph, flatten: tf.Operation, head: Sequence[tf.Operation]) -> Pooling:
+    """The name of the first window before a Flatten, if there is one."""
+    word: Pooling = "flatten"
+    operation = flatten
+    while operation in head:
+        word = WINDOWS.get(operation.type, word)
+        operation = flat.sources(operation)[0].op
+    return word
 
 
 def _axes(reduction: tf.Operation) -> set[int]:

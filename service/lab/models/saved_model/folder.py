@@ -7,7 +7,8 @@ from pathlib import Path
 from service.errors import CommandError, reason_of
 
 GRAPH = "saved_model.pb"
-EXTRAS = ("fingerprint.pb", "keras_metadata.pb")
+METADATA = "keras_metadata.pb"
+EXTRAS = ("fingerprint.pb", METADATA)
 VARIABLES = "variables"
 SHARD = re.compile(r"variables\.(index|data-\d{5}-of-\d{5})")
 

@@ -15,11 +15,15 @@ from service.errors import CommandError
 from service.lab.models.compile import converted
 from service.lab.models.graph import PLAIN_COLOUR
 from service.lab.models.preprocessing import preprocessed
+from service.lab.models.saved.loss import Loss
 from service.lab.models.saved_model import feature_map as finding
 from service.lab.models.saved_model.answering import scores_of
+from service.lab.models.saved_model.backbone_steps import steps_of_graph
 from service.lab.models.saved_model.flattening import FlatGraph, flat_graph
+from service.lab.models.saved_model.meta_graph import read_loss
 from service.lab.models.saved_model.signature import Signature
-from service.lab.models.structure.ending import probabilities
+from service.lab.models.structure.ending import output_of, probabilities
+from service.lab.models.structure.family import family_of
 from service.serving.engines.openvino import OpenVinoEngine
 from service.store.card import PREPROCESSING, Output, Preprocessing
 
@@ -106,8 +110,9 @@ def cut_graph(
 ) -> GraphCut:
     """Cuts the signature of the SavedModel in `folder`, at input `size` (height, width).
 
-    `preprocessing` is added in front; None adds that of ResNet50, unless the model has its own. Raises
-    CommandError with one sentence on what is not supported.
+    `preprocessing` is added in front. None adds that of the family that the backbone is of, or else of
+    ResNet50, unless the model has its own. Raises CommandError with one sentence on what is not
+    supported.
     """
     for wanted, own in zip(size, signature.size, strict=True):
         if own not in (None, wanted):
@@ -120,20 +125,27 @@ def cut_graph(
     features = finding.feature_map(flat)
     head = [one for one in flat.between(features, flat.scores) if one in flat.computed]
     window = finding.window_of(head)
+    family = family_of(steps_of_graph(flat, features))
+    assumed = PREPROCESSING[family.preprocessing if family else "caffe"]
     is_ready = signature.dtype.is_integer or _has_preprocessing(flat, features)
     return GraphCut(
         folder=folder,
         flat=flat,
         features=features,
-        preprocessing=preprocessing or (none if is_ready else PREPROCESSING["caffe"]),
+        preprocessing=preprocessing or (none if is_ready else assumed),
         has_own_preprocessing=is_ready,
-        family=None,  # A graph has no layers to tell it by.
+        family=family.name if family else None,
         hidden_units=finding.dense_units(flat, head)[:-1],
-        output=finding.output_of(flat),
-        pooling=finding.pooling_of(head),
+        output=_output_of(flat, read_loss(folder)),
+        pooling=finding.pooling_of(flat, head),
         filter=window and window[0],
         stride=window and window[1],
     )
+
+
+def _output_of(flat: FlatGraph, loss: Loss) -> Output:
+    activation, units = finding.last_activation(flat), int(flat.scores.shape[1])
+    return output_of(activation, units, loss.name, loss.is_from_logits)
 
 
 def _has_preprocessing(flat: FlatGraph, features: tf.Tensor) -> bool:

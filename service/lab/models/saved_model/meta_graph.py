@@ -1,6 +1,9 @@
-"""Reads the graph of a SavedModel as untrusted data, and checks the index of its variables."""
+"""Reads the graph and the loss of a SavedModel as untrusted data, and checks its variables' index."""
 
+import contextlib
+import json
 import math
+import re
 from pathlib import Path
 
 import tensorflow as tf
@@ -8,7 +11,8 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from service.errors import CommandError, reason_of
-from service.lab.models.saved_model.folder import GRAPH, VARIABLES, files_of, variables_of
+from service.lab.models.saved.loss import Loss, loss_of
+from service.lab.models.saved_model.folder import GRAPH, METADATA, VARIABLES, files_of, variables_of
 
 MAX_GRAPH_BYTES = 2**26  # The largest seen, DenseNet121 of TensorFlow 2.3, has 9 million.
 MAX_SLACK_BYTES = 2**26  # By which the files of the variables may be larger than their tensors.
@@ -59,3 +63,17 @@ def _check_variables(folder: Path) -> None:
         raise CommandError(
             f"The variables of {folder.name} are damaged: they need {tensors} bytes, and have {data}."
         )
+
+
+def read_loss(folder: Path) -> Loss:
+    """The loss that Keras 2 wrote into a SavedModel; Keras 3 exports none.
+
+    It is in the text (JSON) that describes the model, since TensorFlow 2.5 in a file of its own.
+    """
+    file = next(one for one in (folder / METADATA, folder / GRAPH) if one.exists())
+    with file.open("rb") as opened:
+        text = opened.read(MAX_GRAPH_BYTES).decode(errors="replace")
+    if found := re.search(r'"training_config": *(?={)', text):
+        with contextlib.suppress(ValueError, RecursionError):
+            return loss_of(json.JSONDecoder().raw_decode(text, found.end())[0])
+    return Loss()
