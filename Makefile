@@ -20,7 +20,7 @@ run: $(INSTALLED)  ## install, fill the store if it is empty, measure once, and 
 	@exec $(BIN)/resnet-heads serve
 
 test: $(INSTALLED)  ## install, and run the tests, but those marked slow
-	$(BIN)/pytest -m 'not slow and not fleet'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow and not fleet'
 
 test-quick: $(INSTALLED)  ## every route on fake heads, in seconds, without a socket or an engine: at each save
 	$(BIN)/pytest -q tests/quick

@@ -1,5 +1,6 @@
 """Stores that many tests read. Each is built once a run; tests that damage one copy it first."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -73,5 +74,10 @@ def snapshot() -> Callable[[Path], dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """What `make run` builds where ImageNet's weights cannot be had."""
-    return initialised(tmp_path_factory.mktemp("demo"), "demo")
+    """What `make run` builds where ImageNet's weights cannot be had; a run's processes share one."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return initialised(folder / "demo", "demo")

@@ -57,10 +57,12 @@ def in_child(code: str) -> None:
 
 
 def initialised(folder: Path, weights: str) -> Store:
-    """What `init --weights` makes, in a child for the same reason."""
+    """What `init --weights` makes, or has made before, in a child for the same reason."""
     store = Store(folder / "model_store", folder / "cache")
     places = ("--store-dir", str(store.root))
-    done = run("init", "--weights", weights, *places, RESNET_HEADS_CACHE_DIR=str(store.cache))
+    done = run(
+        "init", "--if-empty", "--weights", weights, *places, RESNET_HEADS_CACHE_DIR=str(store.cache)
+    )
     assert done.returncode == 0, done.stderr
     return store
 

@@ -32,17 +32,18 @@ def logging_to(stream, is_json):
 
 @pytest.fixture
 def told():
-    """Makes one request with the id `mine` and returns what was logged about it, and before."""
+    """Makes one request with the id `mine`, once heads are loaded, and returns what was logged."""
 
     def ask(method="GET", path="/healthz", is_json=True, content=None):
         heads = fake_heads(head("gap"), head("broken", BrokenHead()))
         app = create_app(Settings(), heads_=heads)
         app.add_api_route("/fault", fault)
         stream = io.StringIO()
-        with logging_to(stream, is_json), running(app) as url:
-            wait_until(lambda: not heads.is_loading)
-            httpx.request(method, url + path, headers={"X-Request-ID": "mine"}, content=content)
-            wait_until(lambda: f"{method} " in stream.getvalue())
+        with running(app) as url:
+            wait_until(heads.has_loaded)
+            with logging_to(stream, is_json):
+                httpx.request(method, url + path, headers={"X-Request-ID": "mine"}, content=content)
+                wait_until(lambda: f"{method} " in stream.getvalue())
         return stream.getvalue().splitlines()
 
     return ask

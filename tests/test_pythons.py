@@ -1,7 +1,6 @@
 """The Pythons that are supported: others are refused before anything is installed; the newest works."""
 
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,6 +12,7 @@ import httpx
 import pytest
 from packaging.specifiers import SpecifierSet
 from process import serving
+from pythons import pyenv_root, python_of
 
 from service.store.layout import MODEL, Store
 
@@ -74,27 +74,10 @@ def test_a_name_on_the_path_that_does_not_run_is_passed_over(tmp_path):
     assert "is 3.9." in install(tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}")
 
 
-def newest() -> str | None:
-    """Where the newest Python is: on PATH, or one of pyenv's that is not chosen."""
-    below = sorted(pyenv_root().glob(f"versions/{NEWEST}.*/bin/python"))
-    for command in filter(shutil.which, [f"python{NEWEST}", *map(str, below)]):
-        asked = [command, "-c", "import sys; print(sys.executable)"]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode == 0:
-            return done.stdout.strip()
-    return None
-
-
-def pyenv_root() -> Path:
-    if shutil.which("pyenv"):
-        return Path(subprocess.check_output(["pyenv", "root"], text=True, timeout=60).strip())
-    return Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-
-
 @pytest.fixture(scope="module")
 def resnet_heads() -> Iterator[Callable[..., list[str]]]:
     """The command line, installed from the lock as `make` does; gone afterwards, as it is 2 GB."""
-    if (python := newest()) is None:
+    if (python := python_of(NEWEST)) is None:
         reason = f"Python {NEWEST} is neither on PATH nor below {pyenv_root()}"
         assert "RESNET_HEADS_NO_SKIP" not in os.environ, reason
         pytest.skip(reason)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from experiments import measured, report
+from experiment_records import measured, report
 from fakes import LinearHead, backbone, fake_heads, head
 from live import running
 from waiting import wait_until

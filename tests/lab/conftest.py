@@ -21,7 +21,7 @@ def tensorflow_is_settled() -> list[float]:
 
     The peak memory after it, in millions of bytes, in a list for those of later.
     """
-    import keras  # noqa: F401
+    import keras  # noqa: F401 (only to import TensorFlow)
 
     gc.collect()
     gc.freeze()

@@ -5,10 +5,10 @@ tests/cases/models holds the files, and of each the answers that the framework g
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
+from model_files import SPECS, architecture, model_file, picture_files
 from stored import heads_of
 
 from service.lab.models.recompile import recompile
@@ -16,14 +16,6 @@ from service.serving.engines import open_engine
 from service.serving.pixels.decode import decode
 from service.store.layout import COMPILED, Store, sha256_of
 
-CASES = Path(__file__).parent.parent / "cases/models"
-SHARED = Path(__file__).parents[3] / "shared/cases/models"  # Beside the checkout; most are copied here.
-SPECIFICATIONS = {
-    path.stem: path
-    for folder in (SHARED, CASES)
-    for path in sorted(folder.glob("*.json"))
-    if not path.name.endswith(".architecture.json")
-}
 MAX_SENTENCE = 300
 # What the specifications leave open, and we promise.
 OURS = {"k2-json-weights": "refused", "k3-lambda-preprocess": "refused"}
@@ -46,27 +38,21 @@ QUICK = {
 
 
 def cases():
-    for name, path in sorted(SPECIFICATIONS.items()):
-        marks = () if name in QUICK else (pytest.mark.slow,)
-        yield pytest.param(name, json.loads(path.read_text()), id=name, marks=marks)
+    for name in SPECS:
+        yield pytest.param(name, marks=() if name in QUICK else (pytest.mark.slow,))
 
 
 @pytest.fixture
 def imported(run_here, tmp_path):
     """Imports a case into an empty store, as a user does who knows the training."""
 
-    def run(name, spec, *more):
-        labels = tmp_path / "labels.txt"
+    def run(name, *more):
+        spec, labels = SPECS[name], tmp_path / "labels.txt"
         labels.write_text("\n".join(spec["labels"]))
-        words = ("import", str(path_of(name, spec)), "--head", "case", "--labels", str(labels))
+        words = ("import", str(model_file(name)), "--head", "case", "--labels", str(labels))
         return run_here(*words, *flags(spec), *more, "--store-dir", str(tmp_path / "store"))
 
     return run
-
-
-def path_of(name, spec):
-    """The file or folder to import; of a pair, the weights."""
-    return SPECIFICATIONS[name].parent / spec["file"]
 
 
 def flags(spec):
@@ -79,24 +65,23 @@ def flags(spec):
     return ["--resize", "bilinear", *said, *size]
 
 
-def check_served(store, name, spec):
+def check_served(store, name):
     """Whether the head answers as the framework that wrote the file."""
+    spec = SPECS[name]
     heads = heads_of(store, lambda: open_engine("openvino", 2))
     heads.load()
     head = heads.get("case")
-    folder = SPECIFICATIONS[name].parent / "pictures"
-    files = [folder / f"{spec['size']}-{number}.png" for number in range(3)]
-    pixels = [decode(file.read_bytes(), head.card.input, 10**6) for file in files]
+    pixels = [decode(one.read_bytes(), head.card.input, 10**6) for one in picture_files(name)]
     answers = head.network(head.backbone.network.another()(np.stack(pixels)))
     within = spec["should"].get("within", 1e-4)
     np.testing.assert_allclose(answers, spec["probabilities"], rtol=0, atol=within)
     assert head.card.labels == tuple(spec["labels"])
 
 
-@pytest.mark.parametrize(("name", "spec"), list(cases()))
-def test_a_genuine_file_is_served_as_its_framework_did_or_refused(name, spec, imported, tmp_path):
-    architecture = sorted(CASES.rglob(f"{name}.architecture.json")) if name not in OURS else ()
-    ended = imported(name, spec, *(f"--architecture={file}" for file in architecture))
+@pytest.mark.parametrize("name", list(cases()))
+def test_a_genuine_file_is_served_as_its_framework_did_or_refused(name, imported, tmp_path):
+    spec, beside = SPECS[name], architecture(name) if name not in OURS else None
+    ended = imported(name, *([f"--architecture={beside}"] if beside else []))
     should = OURS.get(name) or spec["should"]["result"]
     assert ended.returncode == (2 if should == "refused" else 0), ended.stderr
     store = Store(tmp_path / "store", tmp_path / "cache")
@@ -105,32 +90,25 @@ def test_a_genuine_file_is_served_as_its_framework_did_or_refused(name, spec, im
         assert len(sentence) <= MAX_SENTENCE
         assert store.heads() == []
         return
-    check_served(store, name, spec)
+    check_served(store, name)
     if "flags" in spec:
         assert ("found preprocessing inside" in ended.stdout) == spec["preprocessing_inside"]
 
 
-def specification(name):
-    return json.loads(SPECIFICATIONS[name].read_text())
-
-
 def test_weights_alone_are_served_with_their_architecture(imported, tmp_path):
     name = "k2-json-weights"
-    spec = specification(name)
-    architecture = SPECIFICATIONS[name].parent / name / f"{name}.architecture.json"
-    assert "holds weights and no model" in imported(name, spec).stderr
-    assert imported(name, spec, "--architecture", str(architecture)).returncode == 0
+    assert "holds weights and no model" in imported(name).stderr
+    assert imported(name, "--architecture", str(architecture(name))).returncode == 0
     store = Store(tmp_path / "store", tmp_path / "cache")
-    check_served(store, name, spec)
+    check_served(store, name)
     assert set(store.card("case", 1).source.files) == {"model.h5", "architecture.json"}
 
 
 def test_a_lambda_that_only_names_a_function_is_served_when_it_is_said_whose(imported, tmp_path):
     name = "k3-lambda-preprocess"
-    spec = specification(name)
-    assert "does not say whose function" in imported(name, spec).stderr
-    assert imported(name, spec, "--preprocessing", "caffe").returncode == 0
-    check_served(Store(tmp_path / "store", tmp_path / "cache"), name, spec)
+    assert "does not say whose function" in imported(name).stderr
+    assert imported(name, "--preprocessing", "caffe").returncode == 0
+    check_served(Store(tmp_path / "store", tmp_path / "cache"), name)
 
 
 def compiled(store):
@@ -141,19 +119,18 @@ def compiled(store):
 
 @pytest.mark.parametrize("name", ["k1-old-flatten", "k2-savedmodel-gap", "k2-sequential-gap-keras"])
 def test_what_is_derived_from_a_source_of_any_format_can_be_derived_again(name, imported, tmp_path):
-    spec = specification(name)
-    assert imported(name, spec).returncode == 0
+    assert imported(name).returncode == 0
     store = Store(tmp_path / "store", tmp_path / "cache")
     before = compiled(store)
     assert before
     shutil.rmtree(store.root / COMPILED)
     recompile(store, "case", 1, "openvino")
     assert compiled(store) == before
-    check_served(store, name, spec)
+    check_served(store, name)
 
 
 def test_a_saved_model_is_refused_on_the_keras_engine(imported, tmp_path):
-    assert imported("k2-savedmodel-gap", specification("k2-savedmodel-gap")).returncode == 0
+    assert imported("k2-savedmodel-gap").returncode == 0
     store = Store(tmp_path / "store", tmp_path / "cache")
     heads = heads_of(store, lambda: open_engine("keras", 2))
     heads.load()
@@ -162,15 +139,15 @@ def test_a_saved_model_is_refused_on_the_keras_engine(imported, tmp_path):
 
 @pytest.mark.parametrize("kind", ["MODEL.KERAS", "no-suffix", "model.zip", "unpacked"])
 def test_a_model_is_recognised_by_its_content(kind, run_here, tmp_path):
-    name = "k3-functional-gap-keras"
-    spec = specification(name)
+    name = "k3-vgg16-flatten"
+    spec = SPECS[name]
     path = tmp_path / kind
     if kind == "unpacked":
-        shutil.unpack_archive(path_of(name, spec), path, "zip")
+        shutil.unpack_archive(model_file(name), path, "zip")
     else:
-        shutil.copyfile(path_of(name, spec), path)
+        shutil.copyfile(model_file(name), path)
     (tmp_path / "labels.json").write_text(json.dumps(spec["labels"]))
     words = ("import", str(path), "--head", "case", "--labels", str(tmp_path / "labels.json"))
     ended = run_here(*words, *flags(spec), "--store-dir", str(tmp_path / "store"))
     assert ended.returncode == 0, ended.stderr
-    check_served(Store(tmp_path / "store", tmp_path / "cache"), name, spec)
+    check_served(Store(tmp_path / "store", tmp_path / "cache"), name)

@@ -182,6 +182,16 @@ def test_no_better_than_chance_is_told_and_changes_nothing(answers):
     assert "another order" not in " ".join(decision.hints)
 
 
+@pytest.mark.parametrize(("assumed", "other"), [("ignored", "applied"), ("applied", "ignored")])
+@pytest.mark.parametrize("count", [19, 21])
+def test_where_most_pictures_are_turned_the_other_way_is_told(assumed, other, count):
+    answers = Answers(ASSUMED.model_copy(update={"exif": assumed}))
+    answers.add(0)
+    answers.add(0, photographs(count), exif=other)
+    told = " ".join(answers.decided().hints)
+    assert (f"with EXIF {assumed}: try --exif {other} too" in told) == (count > 20)
+
+
 @pytest.mark.parametrize("order", ["bcdea", "edcba", "badce"])
 def test_labels_in_another_order_are_told(order):
     answers = Answers()

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
@@ -252,8 +254,52 @@ def calls_what_is_not_there(meta):
     call.attr["f"].func.name = "nowhere"
 
 
+def lies_about_a_constant(meta):
+    _constants(meta)[0].tensor_content = bytes(2)
+
+
+def holds_a_huge_constant(meta):
+    _constants(meta)[0].tensor_shape.dim[0].size = 2**40
+
+
+def holds_a_negative_constant(meta):
+    _constants(meta)[0].tensor_shape.dim[0].size = -5
+
+
+def doubles_thirty_times(meta):
+    """Each of thirty functions calls the one before it twice: a billion operations."""
+    types = AttrValue(list=AttrValue.ListValue(type=[types_pb2.DT_FLOAT]))
+    for number in range(30):
+        function = meta.graph_def.library.function.add()
+        function.signature.name = f"doubled_{number}"
+        function.signature.input_arg.add(name="x", type=types_pb2.DT_FLOAT)
+        function.signature.output_arg.add(name="y", type=types_pb2.DT_FLOAT)
+        for name in "ab":
+            _call(function, name, "x", f"doubled_{number - 1}" if number else None, types)
+        add = function.node_def.add(name="sum", op="AddV2", input=["a:output:0", "b:output:0"])
+        add.attr["T"].type = types_pb2.DT_FLOAT
+        function.ret["y"] = "sum:z:0"
+    answering = function_of(meta, "inference___call__")
+    softmax = next(node for node in answering.node_def if node.op == "Softmax")
+    _call(answering, "doubled", softmax.input[0], "doubled_29", types)
+    softmax.input[0] = "doubled:output:0"
+
+
+def _call(function, name, given, called, types):
+    """A call of another function, or what only passes its input on."""
+    node = function.node_def.add(
+        name=name, op="PartitionedCall" if called else "Identity", input=[given]
+    )
+    if called:
+        node.attr["f"].func.name = called
+        node.attr["Tin"].CopyFrom(types)
+        node.attr["Tout"].CopyFrom(types)
+    else:
+        node.attr["T"].type = types_pb2.DT_FLOAT
+
+
 def _constants(meta):
-    function = function_of(meta, "__call__")
+    function = function_of(meta, "inference___call__")
     return [node.attr["value"].tensor for node in function.node_def if node.op == "Const"]
 
 
@@ -292,6 +338,10 @@ CHANGES = {
     restores_by_another_operation: "does not say how its variables are restored",
     calls_itself: "call themselves",
     calls_what_is_not_there: "functions that it does not hold",
+    doubles_thirty_times: "more than 20000 operations",
+    lies_about_a_constant: "damaged constant",
+    holds_a_huge_constant: "a constant of",
+    holds_a_negative_constant: "a constant of",
     lies_about_a_shape: "input is",
     takes_strings: "no numbers",
     takes_a_type_that_is_none: "no numbers",
@@ -319,7 +369,8 @@ def test_what_runs_when_a_model_is_loaded_does_not_run(tmp_path):
     cut.graphs()
     assert cut.whole(np.zeros((1, *SIZE, 3), np.uint8)).shape == (1, 3)
     assert not (tmp_path / "sprung").exists()
-    tf.saved_model.load(folder)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
     assert (tmp_path / "sprung").exists()
 
 

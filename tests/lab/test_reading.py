@@ -1,6 +1,5 @@
 """A saved Keras file of any age becomes a model of today that answers as its own framework answered."""
 
-import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -9,19 +8,16 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from model_files import CASES, architecture, model_file, picture_files
+from model_files import SPECS as ALL
 from PIL import Image
 
 from service.errors import CommandError
 from service.lab.models.formats import GRAPH, recognise
 from service.lab.models.reading import Loaded, load, load_model
 
-CASES = Path(__file__).parents[1] / "cases" / "models"
-SPECS = {
-    path.stem: json.loads(path.read_text())
-    for path in sorted(CASES.glob("*.json"))
-    if not path.name.endswith(".architecture.json") and not (path.with_suffix("") / GRAPH).exists()
-}
-WEIGHTS_APART = [name for name in SPECS if list(CASES.rglob(f"{name}.architecture.json"))]
+SPECS = {name: spec for name, spec in ALL.items() if not (model_file(name) / GRAPH).exists()}
+WEIGHTS_APART = [name for name in SPECS if architecture(name)]
 REFUSED = {"k2-checkpoint-only", "k3-lambda-preprocess"}
 IMAGENET_MEAN = np.array([103.939, 116.779, 123.68], np.float32)
 PIXELS = {
@@ -33,20 +29,9 @@ PIXELS = {
 L = keras.layers
 
 
-def source(name: str) -> Path:
-    return CASES / SPECS[name]["file"]
-
-
-def architecture(name: str) -> Path | None:
-    return next(CASES.rglob(f"{name}.architecture.json"), None)
-
-
 def pictures(name: str) -> np.ndarray:
-    spec = SPECS[name]
-    files = [CASES / "pictures" / f"{spec['size']}-{at}.png" for at in range(3)]
-    return PIXELS[spec["pixels"]](
-        np.stack([np.asarray(Image.open(file)) for file in files]).astype("f4")
-    )
+    files = [np.asarray(Image.open(file)) for file in picture_files(name)]
+    return PIXELS[SPECS[name]["pixels"]](np.stack(files).astype("f4"))
 
 
 def answers(loaded: Loaded, batch: np.ndarray) -> np.ndarray:
@@ -77,12 +62,13 @@ def refused(path: Path, *others: Path, **options: bool) -> str:
 
 @pytest.mark.parametrize("name", sorted(SPECS.keys() - REFUSED))
 def test_it_answers_as_the_framework_that_saved_it(name):
-    loaded = load(source(name), architecture(name))
+    loaded = load(model_file(name), architecture(name))
     expected = np.array(SPECS[name]["probabilities"])
     within = SPECS[name]["should"].get("within", 1e-4)
     np.testing.assert_allclose(probabilities(loaded, name), expected, atol=within)
 
 
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # A list of one input.
 @pytest.mark.parametrize(
     "name",
     [
@@ -92,8 +78,8 @@ def test_it_answers_as_the_framework_that_saved_it(name):
     ],
 )
 def test_a_file_of_todays_keras_is_loaded_as_keras_loads_it(name):
-    expected = keras.models.load_model(source(name), compile=False, safe_mode=True)
-    model = load_model(source(name))
+    expected = keras.models.load_model(model_file(name), compile=False, safe_mode=True)
+    model = load_model(model_file(name))
     for one, other in zip(model.weights, expected.weights, strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(
@@ -105,7 +91,7 @@ def test_a_file_of_todays_keras_is_loaded_as_keras_loads_it(name):
     "name", ["k2-functional-gap-h5", "tf215-partly-frozen-h5", "k231-partly-frozen-h5"]
 )
 def test_a_model_read_from_an_old_file_can_be_saved_as_one_of_today(name, tmp_path):
-    loaded = load(source(name))
+    loaded = load(model_file(name))
     loaded.model.save(tmp_path / "model.keras")
     again = load(tmp_path / "model.keras")
     assert again.notes == ()
@@ -121,14 +107,14 @@ def test_a_model_read_from_an_old_file_can_be_saved_as_one_of_today(name, tmp_pa
     ],
 )
 def test_the_name_of_a_file_does_not_matter(name, changed, tmp_path):
-    shutil.copyfile(source(name), tmp_path / changed)
+    shutil.copyfile(model_file(name), tmp_path / changed)
     loaded = load(tmp_path / changed)
     np.testing.assert_allclose(probabilities(loaded, name), SPECS[name]["probabilities"], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["k2-sequential-gap-keras", "k305-sequential-gap-keras"])
 def test_an_unpacked_file_is_loaded_from_its_folder(name, tmp_path):
-    with zipfile.ZipFile(source(name)) as archive:
+    with zipfile.ZipFile(model_file(name)) as archive:
         archive.extractall(tmp_path / "unpacked")
     loaded = load(tmp_path / "unpacked")
     np.testing.assert_allclose(probabilities(loaded, name), SPECS[name]["probabilities"], atol=1e-4)
@@ -170,7 +156,7 @@ def test_named_inputs_and_outputs_stay_named(saved_as, tmp_path):
     ],
 )
 def test_the_loss_is_that_of_the_compile_configuration(name, loss, is_from_logits):
-    loaded = load(source(name))
+    loaded = load(model_file(name))
     assert (loaded.loss, loaded.is_from_logits) == (loss, is_from_logits)
 
 
@@ -216,7 +202,7 @@ def test_half_precision_becomes_float32_and_is_said(policy, saved_as, tmp_path):
 
 
 def test_a_class_with_a_graph_is_read_as_that_graph_and_said():
-    (note,) = load(source("k3-custom-train-step")).notes
+    (note,) = load(model_file("k3-custom-train-step")).notes
     assert "CustomModel, a class of its own" in note
 
 
@@ -224,7 +210,7 @@ def test_a_class_with_a_graph_is_read_as_that_graph_and_said():
     "name", ["k2-functional-gap-h5", "k2-tutorial-preprocess-inside-h5", "tfk-sequential-gap-keras"]
 )
 def test_of_what_changes_nothing_nothing_is_said(name):
-    assert load(source(name)).notes == ()
+    assert load(model_file(name)).notes == ()
 
 
 # weights apart
@@ -232,24 +218,24 @@ def test_of_what_changes_nothing_nothing_is_said(name):
 
 def test_weights_without_their_layers_are_refused():
     name = WEIGHTS_APART[0]
-    assert "holds weights and no model" in refused(source(name))
+    assert "holds weights and no model" in refused(model_file(name))
 
 
 def test_weights_with_the_layers_of_another_model_are_refused():
     one, other, *_ = WEIGHTS_APART
-    sentence = refused(source(one), architecture(other))
+    sentence = refused(model_file(one), architecture(other))
     assert "the weights in it are not those of its layers" in sentence
 
 
 def test_an_architecture_that_is_none_is_refused(tmp_path):
     (tmp_path / "a.json").write_text("class: Functional")
-    assert "no JSON" in refused(source(WEIGHTS_APART[0]), tmp_path / "a.json")
+    assert "no JSON" in refused(model_file(WEIGHTS_APART[0]), tmp_path / "a.json")
     with pytest.raises(CommandError, match=r"nowhere\.json cannot be read: No such file"):
-        load(source(WEIGHTS_APART[0]), tmp_path / "nowhere.json")
+        load(model_file(WEIGHTS_APART[0]), tmp_path / "nowhere.json")
 
 
 def test_an_architecture_beside_a_whole_model_is_refused():
-    sentence = refused(source("k3-one-logit-keras"), architecture(WEIGHTS_APART[0]))
+    sentence = refused(model_file("k3-one-logit-keras"), architecture(WEIGHTS_APART[0]))
     assert "leave out --architecture" in sentence
 
 
@@ -257,14 +243,14 @@ def test_an_architecture_beside_a_whole_model_is_refused():
 
 
 def test_a_lambda_that_only_names_a_function_is_refused_with_what_to_do():
-    sentence = refused(source("k3-lambda-preprocess"))
+    sentence = refused(model_file("k3-lambda-preprocess"))
     assert "Lambda(preprocess_input), a name that does not say whose function it is" in sentence
     assert "--preprocessing" in sentence
 
 
 def test_it_is_left_out_where_somebody_says_what_it_did():
     name = "k3-lambda-preprocess"
-    loaded = load(source(name), lambda_is_identity=True)
+    loaded = load(model_file(name), lambda_is_identity=True)
     assert loaded.notes == ("its Lambda is left out, and --preprocessing stands for what it did",)
     batch = PIXELS["caffe"](pictures(name))  # resnet50's, as the spec says
     np.testing.assert_allclose(answers(loaded, batch), SPECS[name]["probabilities"], atol=1e-4)
@@ -307,7 +293,7 @@ def test_an_activation_of_somebodys_own_is_refused_as_what_it_is(name, saved_as,
     layers = (L.Flatten(), L.Dense(2, activation=activation))
     keras.Sequential([keras.Input((8, 8, 3)), *layers]).save(tmp_path / f"model.{saved_as}")
     sentence = refused(tmp_path / f"model.{saved_as}")
-    assert "'mine', a custom object" in sentence if name == "mine" else "lambda" in sentence
+    assert ("'mine', a custom object" if name == "mine" else "lambda") in sentence
 
 
 def mine(x):
@@ -320,7 +306,7 @@ def mine(x):
 def h5_with(tmp_path: Path, name: str, old: str, new: str) -> Path:
     """The case with other words in its configuration."""
     file = tmp_path / "model.h5"
-    shutil.copyfile(source(name), file)
+    shutil.copyfile(model_file(name), file)
     with h5py.File(file, "r+") as opened:
         config = opened.attrs["model_config"]
         config = config.decode() if isinstance(config, bytes) else config
@@ -393,8 +379,8 @@ def changed(tmp_path):
     """The case, after a change of its weights."""
 
     def changed(name: str, change) -> Path:
-        file = tmp_path / source(name).name
-        shutil.copyfile(source(name), file)
+        file = tmp_path / model_file(name).name
+        shutil.copyfile(model_file(name), file)
         if file.suffix == ".keras":
             with zipfile.ZipFile(file) as archive:
                 archive.extractall(tmp_path / "parts")
@@ -466,8 +452,8 @@ def test_weights_under_the_name_of_another_layer_go_to_that_layer(changed):
 
 
 def test_every_case_lies_beside_its_spec():
-    assert {recognise(source(name), has_architecture=True) for name in SPECS.keys() - REFUSED} == {
+    assert {recognise(model_file(name), has_architecture=True) for name in SPECS.keys() - REFUSED} == {
         "keras",
         "h5",
     }
-    assert sum(path.stat().st_size for path in CASES.rglob("*") if path.is_file()) < 10e6
+    assert sum(path.stat().st_size for path in CASES.rglob("*") if path.is_file()) < 8e6

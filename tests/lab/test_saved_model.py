@@ -290,7 +290,7 @@ def test_mixed_precision_is_served_in_float32(policy, tmp_path):
 
 REFUSED = {
     "multi-label": (lambda: headed(L.Flatten(), L.Dense(5, activation="sigmoid")), "multi-label"),
-    "one logit": (lambda: headed(L.Flatten(), L.Dense(1)), "one unit must be a sigmoid"),
+    "one logit": (lambda: headed(L.Flatten(), L.Dense(1)), "one linear unit"),
     "relu": (lambda: headed(L.Flatten(), L.Dense(5, activation="relu")), "ends in 'relu'"),
     "no dense": (lambda: headed(L.GlobalAveragePooling2D(), L.Softmax()), "no dense layer"),
     "a map": (lambda: headed(L.Conv2D(5, 1)), r"gives \(8, 8, 5\) per picture"),
@@ -366,3 +366,44 @@ def test_the_folder_of_versions_names_the_newest(tmp_path):
         CommandError, match=r"^flowers holds no saved_model.pb, but 10 in it does: give .*10\.$"
     ):
         open_source(tmp_path / "flowers")
+
+
+A, SLOW = keras.applications, pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("build", "side"),
+    [
+        (A.ResNet50V2, 32),
+        (A.MobileNetV2, 32),
+        pytest.param(A.ResNet50, 32, marks=SLOW),
+        pytest.param(A.VGG16, 32, marks=SLOW),
+        pytest.param(A.DenseNet121, 32, marks=SLOW),
+        pytest.param(A.EfficientNetB0, 32, marks=SLOW),
+        pytest.param(A.Xception, 71, marks=SLOW),
+        pytest.param(A.InceptionV3, 75, marks=SLOW),
+    ],
+)
+def test_a_backbone_is_known_by_its_graph_as_by_its_layers(build, side, tmp_path):
+    base = build(weights=None, include_top=False, input_shape=(side, side, 3))
+    model = keras.Model(base.inputs[0], chained(base.output, L.GlobalAveragePooling2D(), softmax()))
+    model.export(tmp_path / "model", verbose=False)
+    graph = open_source(tmp_path / "model").cut((side, side), None)
+    layers = split(model, (side, side), None)
+    assert layers.family is not None
+    assert graph.family == layers.family
+    assert graph.preprocessing == layers.preprocessing
+    assert graph.has_own_preprocessing == layers.has_own_preprocessing
+
+
+def test_forks_are_named_as_those_of_layers(tmp_path):
+    base = small_backbone()
+    joined = L.Concatenate()(
+        [L.GlobalAveragePooling2D()(base.output), L.GlobalMaxPooling2D()(base.output)]
+    )
+    model = keras.Model(base.inputs[0], softmax()(joined))
+    model.export(tmp_path / "model", verbose=False)
+    given = pixels(3, seed=4)
+    cut = open_source(tmp_path / "model").cut((SIDE, SIDE), PREPROCESSING["caffe"])
+    assert cut.pooling == "gap+gmp"
+    np.testing.assert_allclose(answers(cut, given), cut.whole(given), rtol=0, atol=1e-4)

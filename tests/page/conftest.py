@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import made_up
 import pytest
-from experiments import experiment, measured, report, training
+from experiment_records import experiment, measured, report, training
 from fakes import fake_heads, publish
 from live import running
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from experiments import measured, report
+from experiment_records import measured, report
 from fakes import FakeNetwork, fake_heads, head, picture
 from playwright.sync_api import expect
 

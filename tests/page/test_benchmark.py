@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from experiments import experiment, measured, report, training
+from experiment_records import experiment, measured, report, training
 from fakes import fake_heads, head
 from playwright.sync_api import expect
 from process import serving

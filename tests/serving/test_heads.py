@@ -26,7 +26,7 @@ from stored import BACKBONE, HEAD, failures, filled, heads_of, load, load_real, 
 from service.errors import HeadUnavailable, NotReady, UnknownHead, VersionError
 from service.serving.loading import batch_sizes
 from service.serving.rebuild import compile_in_child
-from service.store.card import Backbone, Golden
+from service.store.card import PREPROCESSING, Backbone, Golden
 from service.store.layout import CARD, MANIFEST, MODEL, Store
 
 FLATTEN, OTHER = "f" * 64, "0" * 64
@@ -172,7 +172,13 @@ def test_heads_that_share_hold_one_backbone_which_is_opened_once(store):
 
 
 @pytest.mark.parametrize(
-    "other", [{"resize": "center_crop"}, {"decode": "scaled"}, {"preprocessing": "tf"}, {"height": 16}]
+    "other",
+    [
+        {"resize": "center_crop"},
+        {"decode": "scaled"},
+        {"preprocessing": PREPROCESSING["tf"]},
+        {"height": 16},
+    ],
 )
 def test_heads_whose_input_differs_do_not_share(store, other):
     publish(store, "flatten", structure=structure(digest=FLATTEN), input=INPUT.model_copy(update=other))

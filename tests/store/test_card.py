@@ -128,7 +128,8 @@ def test_preprocessing_without_a_name_is_written_as_data():
 
 @pytest.mark.parametrize("name", ["caffe", "tf", "torch"])
 def test_the_names_of_keras_mean_what_keras_does(name):
-    keras_utils = pytest.importorskip("keras.applications.imagenet_utils")
+    from keras.applications import imagenet_utils as keras_utils  # slow: only this test needs it
+
     pixels = np.linspace(0, 255, 48, dtype=np.float32).reshape(4, 4, 3)
     how = PREPROCESSING[name]
     ordered = pixels[..., ::-1] if how.order == "bgr" else pixels

@@ -1,6 +1,6 @@
 """What is drawn, against the same figures by hand."""
 
-from experiments import experiment, measured, trained
+from experiment_records import experiment, measured, trained
 from fakes import structure
 
 from service.study.charts import Point, of

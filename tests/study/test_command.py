@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from experiments import experiment, training
+from experiment_records import experiment, training
 from fakes import publish
 from process import run
 

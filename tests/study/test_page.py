@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiments import TRUTH, experiment, measured, report, training
+from experiment_records import TRUTH, experiment, measured, report, training
 from fakes import publish, structure
 from sklearn.metrics import confusion_matrix
 

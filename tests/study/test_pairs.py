@@ -4,7 +4,7 @@ from math import comb, sqrt
 
 import numpy as np
 import pytest
-from experiments import TRUTH, experiment, trained
+from experiment_records import TRUTH, experiment, trained
 
 from service.study.pairs import notes, pairs, points
 

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from experiments import experiment, measured, trained
+from experiment_records import experiment, measured, trained
 from fakes import structure
 
 from service.study.pareto import pareto

@@ -1,5 +1,5 @@
 import pytest
-from experiments import experiment, trained
+from experiment_records import experiment, trained
 from fakes import structure
 
 from service.study.road import roads

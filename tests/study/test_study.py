@@ -1,7 +1,7 @@
 """Which versions and which figures of the report a study is of."""
 
 import pytest
-from experiments import experiment, measured, report, training
+from experiment_records import experiment, measured, report, training
 from fakes import publish
 
 from service.benchmark.bench import Bench

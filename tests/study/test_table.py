@@ -1,5 +1,5 @@
 import numpy as np
-from experiments import experiment, measured, report, training
+from experiment_records import experiment, measured, report, training
 from fakes import publish, source, structure
 
 from service.store.card import Backbone

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from service.lab.checking.fields import FIELDS, Field, Value
 from service.lab.checking.measured import Comparison, Measured, Score
-from service.store.card import Input, Preprocessing
+from service.store.card import Exif, Input, Preprocessing
 
 # A matching of labels that fits best must be right so often, and so much more often than the labels are.
 LEAST_FIT, LEAST_GAIN, LEAST_IMAGES_PER_CLASS = 2 / 3, 0.3, 3
@@ -104,6 +104,7 @@ def decide(measured: Measured, labels: Sequence[str], given: Collection[Field]) 
             "no way to prepare the pixels makes the answers better than chance (at best "
             f"{_figures(measured.score(first))}): are these pictures of the model's classes?"
         )
+        hints.extend(_mostly_turned(measured))
     taken: dict[str, Value] = {one.field: one.value for one in findings if one.kind == "taken"}
     return Decision(
         chosen=measured.assumed.model_copy(update=taken),
@@ -143,6 +144,15 @@ def _findings(measured: Measured, best: Input, name: Field, is_given: bool) -> I
         yield Finding(name, "taken", begun.value, closest, begun)
     else:
         yield Finding(name, "open", value, closest, begun)
+
+
+def _mostly_turned(measured: Measured) -> Iterator[str]:
+    """A sentence if EXIF turns most pictures: the best was sought with EXIF as assumed."""
+    assumed = measured.assumed
+    other: Exif = "applied" if assumed.exif == "ignored" else "ignored"
+    turned = {photo for one, rows in measured.rows.items() if one.exif == other for photo in rows}
+    if 2 * len(turned) > measured.score(assumed).images:
+        yield f"EXIF turns most of these pictures, with EXIF {assumed.exif}: try --exif {other} too"
 
 
 def _reordered(measured: Measured, labels: Sequence[str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from service.errors import CommandError
+from service.lab.models.cutting import check_size
 from service.lab.models.structure.operations import nodes_of
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
@@ -38,9 +39,7 @@ def inline(model: keras.Model, size: tuple[int, int]) -> keras.Model:
     source = graph.inputs[0]
     if len(source.shape) != MAP_RANK or source.shape[-1] != 3:  # noqa: PLR2004 (red, green, blue)
         raise CommandError(_not_rgb(source.shape[1:]))
-    for wanted, own in zip(size, source.shape[1:3], strict=True):
-        if own not in (None, wanted):
-            raise CommandError(f"The model's input is fixed to {source.shape[1:3]}, not {size}.")
+    check_size(source.shape[1:3], size)
     try:
         inputs = keras.Input((*size, 3), dtype=source.dtype)
         flat = keras.Model(inputs, _run(graph, inputs, {}))

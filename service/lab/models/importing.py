@@ -78,8 +78,8 @@ def import_model(store: Store, file: Path, wishes: ImportOptions) -> Card:
         decision = check_source(opened, labels.names, pictures, assumed, wishes.given())
         notes += [f"--check {sentence}" for sentence in decision.sentences(ASSUMED)]
         wishes = replace(wishes, **decision.settled())
-        if wishes.preprocessing is None:
-            open_source(file, wishes.architecture)  # Refuses a Lambda of which photographs told nothing.
+        if opened.unsaid and wishes.preprocessing is None:
+            raise CommandError(opened.unsaid)
     spec = _input(wishes, cut, size)
     notes += _assumptions(wishes, cut, size if None in (height, width) else None)
     notes += _ending(cut, labels.names)

@@ -61,6 +61,10 @@ class KerasSource:
     def notes(self) -> tuple[str, ...]:
         return self.loaded.notes
 
+    @property
+    def unsaid(self) -> str | None:
+        return self.loaded.unsaid
+
     def keep(self, folder: Path) -> None:
         target = folder / MAIN_FILE[self.format]
         if self.path.is_dir():

@@ -18,7 +18,7 @@ from service.lab.models.formats import name_of, recognise
 from service.lab.models.saved import OTHERS, Saved, Unloadable
 from service.lab.models.saved.configuration import function_of_lambda, modernised
 from service.lab.models.saved.hdf5 import opened
-from service.lab.models.saved.source import Source, of_h5, of_keras
+from service.lab.models.saved.parts import Parts, of_h5, of_keras
 from service.lab.models.saved.variables import assign_by_name, assign_by_path
 
 MADE_UP = "freshly-initialized weights"
@@ -33,13 +33,15 @@ CUSTOM_OBJECTS = (
 class Loaded:
     """A model in Keras of today; `notes` say what was changed on the way, a sentence each.
 
-    `loss` is the name in the file's compile configuration, where it has one.
+    `loss` is the name in the file's compile configuration, where it has one. `unsaid` is why it
+    is refused unless somebody says what a Lambda did that was left out.
     """
 
     model: keras.Model
     loss: str | None = None
     is_from_logits: bool = False
     notes: tuple[str, ...] = ()
+    unsaid: str | None = None
 
 
 def load_model(path: Path) -> keras.Model:
@@ -74,22 +76,26 @@ def load(path: Path, architecture: Path | None = None, *, lambda_is_identity: bo
         raise CommandError(f"{name_of(path)} cannot be loaded: {_reason(str(exc))}") from exc
 
 
-def _loaded(source: Source, lambda_is_identity: bool) -> Loaded:
+def _loaded(source: Parts, lambda_is_identity: bool) -> Loaded:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Where weights are missing, Keras may only warn that it initialised them at random.
         warnings.filterwarnings("error", message=f".*{MADE_UP}")
-        model, notes = _modern(source, lambda_is_identity)
+        model, notes, left_out = _modern(source, lambda_is_identity)
         if model.built:  # Else it never knew its input, and has no weights yet.
             _assign(model, source)
-    return Loaded(model, source.loss.name, source.loss.is_from_logits, tuple(notes))
+    unsaid = f"The model cannot be imported: {_told_lambda(left_out)}" if left_out else None
+    return Loaded(model, source.loss.name, source.loss.is_from_logits, tuple(notes), unsaid)
 
 
-def _modern(source: Source, lambda_is_identity: bool) -> tuple[keras.Model, list[str]]:
-    """The model without its weights, and what was changed; a Lambda that Keras knows stays one."""
+def _modern(source: Parts, lambda_is_identity: bool) -> tuple[keras.Model, list[str], str | None]:
+    """The model without its weights, what was changed, and the function of a Lambda that was left out.
+
+    A Lambda that Keras knows stays one.
+    """
     changed = modernised(source.config, source.version)
     try:
-        return _built(changed.config, source.values), changed.notes
+        return _built(changed.config, source.values), changed.notes, None
     except Exception as exc:
         function = function_of_lambda(source.config)
         if function is None:
@@ -97,7 +103,7 @@ def _modern(source: Source, lambda_is_identity: bool) -> tuple[keras.Model, list
         changed = modernised(source.config, source.version, is_lambda_identity=lambda_is_identity)
         if function_of_lambda(changed.config) is not None:
             raise Unloadable(_told_lambda(function)) from exc
-    return _built(changed.config, source.values), changed.notes
+    return _built(changed.config, source.values), changed.notes, function
 
 
 def _built(config: Saved, values: int) -> keras.Model:
@@ -117,7 +123,7 @@ def _built(config: Saved, values: int) -> keras.Model:
         global_state.set_global_attribute(UNINITIALIZED, [])
 
 
-def _assign(model: keras.Model, source: Source) -> None:
+def _assign(model: keras.Model, source: Parts) -> None:
     if source.layout == "places":
         model.load_weights(source.weights)
         return

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from service.errors import CommandError
 from service.lab.models.compile import to_openvino
+from service.lab.models.cutting import Cut, check_said, settled
 from service.lab.models.graph import (
     NO_FEATURE_MAP,
     has_convolution,
@@ -21,58 +22,43 @@ from service.lab.models.structure.ending import output_of, probabilities
 from service.lab.models.structure.family import family_of
 from service.lab.models.structure.head import head_of
 from service.lab.models.structure.steps import steps_of
-from service.store.card import PREPROCESSING, Output, Preprocessing
+from service.store.card import Output, Preprocessing
 
 
-@dataclass(frozen=True)
-class Split:
-    """A model cut in two: uint8 pixels -> float32 features, and features -> probabilities."""
+@dataclass(frozen=True, kw_only=True)
+class Split(Cut):
+    """A Keras model cut in two."""
 
     model: keras.Model  # As it was saved.
     bare: keras.Model  # The backbone as it was saved, without the preprocessing in front of it.
     backbone: keras.Model
     head: keras.Model
-    preprocessing: Preprocessing
-    has_own_preprocessing: bool
-    family: str | None
-    output: Output
-    pooling: str
-    filter: tuple[int, int] | None
-    stride: tuple[int, int] | None
-    hidden_units: tuple[int, ...]
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the feature map."""
         height, width, channels = self.backbone.output_shape[1:]
         return height, width, channels
 
     @property
     def classes(self) -> int:
-        """The number of probabilities that the head returns."""
         return int(self.head.output_shape[-1])
 
     @property
     def backbone_parameters(self) -> int:
-        """The number of weights up to the feature map."""
         return int(self.backbone.count_params())
 
     @property
     def head_parameters(self) -> int:
-        """The number of weights after the feature map."""
         return int(self.head.count_params())
 
     @property
     def head_bytes(self) -> int:
-        """The bytes of the head's weights."""
         return sum(weight.numpy().nbytes for weight in self.head.weights)
 
     def graphs(self) -> tuple[ov.Model, ov.Model]:
-        """Backbone and head for the openvino engine. Raises CommandError."""
         return to_openvino(self.backbone), to_openvino(self.head)
 
     def networks(self) -> tuple[keras.Model, keras.Model]:
-        """Backbone and head for the keras engine."""
         return self.backbone, self.head
 
     def whole(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -101,9 +87,7 @@ def split(
     training. Raises CommandError with one sentence on what is not supported.
     """
     flat = inline(model, size)
-    none = PREPROCESSING["none"]
-    if is_for_integers(flat) and preprocessing not in (None, none):
-        raise CommandError("The model takes whole numbers, as pixels are; --preprocessing makes floats.")
+    check_said(preprocessing, is_for_integers=is_for_integers(flat))
     head = head_of(flat)
     output = output_of(head.activation, int(flat.outputs[0].shape[-1]), loss, is_from_logits)
     bare = keras.Model(flat.inputs[0], head.features)
@@ -111,8 +95,7 @@ def split(
         raise CommandError(NO_FEATURE_MAP)
     is_ready = is_for_integers(flat) or has_preprocessing(bare)
     family = family_of(steps_of(bare))
-    assumed = PREPROCESSING[family.preprocessing if family else "caffe"]
-    chosen = preprocessing or (none if is_ready else assumed)
+    chosen = settled(preprocessing, family, is_ready=is_ready)
     return Split(
         model=model,
         bare=bare,

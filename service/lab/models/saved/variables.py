@@ -83,7 +83,7 @@ def _numbered(container: h5py.Group | None, word: str) -> list[h5py.Group]:
     """The groups `word`, `word_1`, `word_2` ... of a container, in the order of their numbers."""
     found = {name: re.fullmatch(rf"{word}(?:_(\d+))?", name) for name in container or ()}
     numbers = {name: int(match[1] or 0) for name, match in found.items() if match}
-    return [container[name] for name in sorted(numbers, key=numbers.__getitem__)]  # type: ignore[index]
+    return [container[name] for name in sorted(numbers, key=numbers.__getitem__)]  # type: ignore[index]  # no names without one
 
 
 def _snake_case(name: str) -> str:

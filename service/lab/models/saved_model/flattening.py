@@ -20,8 +20,6 @@ from service.lab.models.saved_model.folder import variables_of
 from service.lab.models.saved_model.signature import Signature, called_by, source_of
 
 OF_SHAPE = ("OnesLike", "Rank", "Shape", "Size", "ZerosLike")
-MAX_OPERATIONS = 20_000  # DenseNet121 of Keras 3 has 3,000.
-
 
 Value: TypeAlias = tf.Tensor | str  # A string is the name of a variable.
 
@@ -144,7 +142,6 @@ class _Inliner:
         self._variables = variables
         self._graph = graph
         self._placeholders: dict[str, tf.Tensor] = {}
-        self._operations = 0
 
     def scores(self, pixels: tf.Tensor) -> tf.Tensor:
         """Makes all operations from `pixels` to the scores."""
@@ -166,9 +163,6 @@ class _Inliner:
         return [made[source_of(one)].at(one) for one in wanted]
 
     def _made(self, node: NodeDef, inputs: list[Value]) -> _Made:
-        self._operations += 1
-        if self._operations > MAX_OPERATIONS:
-            raise ValueError(f"it has more than {MAX_OPERATIONS} operations")
         if node.op in CALLS:
             return _Made(self._called(self._functions[called_by(node)], inputs), {"output": 0})
         if node.op == "VarHandleOp":

@@ -13,6 +13,7 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 
 from service.errors import CommandError
 from service.lab.models.compile import converted
+from service.lab.models.cutting import Cut, check_said, check_size, settled
 from service.lab.models.graph import PLAIN_COLOUR
 from service.lab.models.preprocessing import preprocessed
 from service.lab.models.saved.loss import Loss
@@ -25,12 +26,12 @@ from service.lab.models.saved_model.signature import Signature
 from service.lab.models.structure.ending import output_of, probabilities
 from service.lab.models.structure.family import family_of
 from service.serving.engines.openvino import OpenVinoEngine
-from service.store.card import PREPROCESSING, Output, Preprocessing
+from service.store.card import Output, Preprocessing
 
 
-@dataclass(frozen=True)
-class GraphCut:
-    """A SavedModel cut in two: uint8 pixels -> float32 features, and features -> probabilities.
+@dataclass(frozen=True, kw_only=True)
+class GraphCut(Cut):
+    """A SavedModel cut in two.
 
     Its parameters are the elements of the variables that the answer reads, as Keras counts them: moving
     means and variances too, though OpenVINO folds them into the convolutions.
@@ -39,47 +40,33 @@ class GraphCut:
     folder: Path
     flat: FlatGraph
     features: tf.Tensor
-    preprocessing: Preprocessing
-    has_own_preprocessing: bool
-    family: str | None
-    output: Output
-    pooling: str
-    filter: tuple[int, int] | None
-    stride: tuple[int, int] | None
-    hidden_units: tuple[int, ...]
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the feature map."""
         height, width, channels = self.features.shape[1:]
         return height, width, channels
 
     @property
     def classes(self) -> int:
-        """The number of probabilities that the head returns."""
         units = int(self.flat.scores.shape[1])
         return 2 if units == 1 else units
 
     @property
     def backbone_parameters(self) -> int:
-        """The number of weights up to the feature map."""
         weights = self.flat.weights_between(self.flat.pixels, self.features)
         return sum(weight.size for weight in weights.values())
 
     @property
     def head_parameters(self) -> int:
-        """The number of weights after the feature map."""
         weights = self.flat.weights_between(self.features, self.flat.scores)
         return sum(weight.size for weight in weights.values())
 
     @property
     def head_bytes(self) -> int:
-        """The bytes of the head's weights."""
         weights = self.flat.weights_between(self.features, self.flat.scores)
         return sum(weight.nbytes for weight in weights.values())
 
     def graphs(self) -> tuple[ov.Model, ov.Model]:
-        """Backbone and head for the openvino engine. Raises CommandError."""
         pixels, features, scores = self.flat.pixels, self.features, self.flat.scores
         source = tf.TensorSpec((None, *pixels.shape[1:]), tf.uint8)
         backbone = _part(self.flat, pixels, features, source, first=self._values_of)
@@ -114,25 +101,20 @@ def cut_graph(
     ResNet50, unless the model has its own. Raises CommandError with one sentence on what is not
     supported.
     """
-    for wanted, own in zip(size, signature.size, strict=True):
-        if own not in (None, wanted):
-            raise CommandError(f"The model's input is fixed to {signature.size}, not {size}.")
-    none = PREPROCESSING["none"]
-    if signature.dtype.is_integer and preprocessing not in (None, none):
-        raise CommandError("The model takes whole numbers, as pixels are; --preprocessing makes floats.")
+    check_size(signature.size, size)
+    check_said(preprocessing, is_for_integers=signature.dtype.is_integer)
     flat = flat_graph(signature, folder, size)
     finding.check_graph(flat)
     features = finding.feature_map(flat)
     head = [one for one in flat.between(features, flat.scores) if one in flat.computed]
     window = finding.window_of(head)
     family = family_of(steps_of_graph(flat, features))
-    assumed = PREPROCESSING[family.preprocessing if family else "caffe"]
     is_ready = signature.dtype.is_integer or _has_preprocessing(flat, features)
     return GraphCut(
         folder=folder,
         flat=flat,
         features=features,
-        preprocessing=preprocessing or (none if is_ready else assumed),
+        preprocessing=settled(preprocessing, family, is_ready=is_ready),
         has_own_preprocessing=is_ready,
         family=family.name if family else None,
         hidden_units=finding.dense_units(flat, head)[:-1],

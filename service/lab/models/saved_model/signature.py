@@ -30,6 +30,7 @@ HALVES = {DT_HALF: "float16", DT_BFLOAT16: "bfloat16"}
 MAX_ELEMENTS = 2**24  # Of a constant. Weights are variables, in files of their own.
 MAP_RANK = 4  # Pictures, height, width, channels.
 MAX_CALLS = 50  # From function to function.
+MAX_OPERATIONS = 20_000  # With those of functions, once for each call. DenseNet121 of Keras 3 has 3,000.
 
 Nodes = Mapping[str, NodeDef]
 Functions = Mapping[str, FunctionDef]
@@ -161,6 +162,7 @@ class _Excerpt:
         self.functions: dict[str, FunctionDef] = {}
         self.half: str | None = None
         self._saved = saved
+        self._operations: dict[str, int] = {}  # Of each function, with those that it calls.
 
     def reached(
         self, nodes: Nodes, references: Iterable[str], allowed: frozenset[str], calls: int = 0
@@ -178,6 +180,7 @@ class _Excerpt:
                 raise refusal(node.op)
             if node.op in CALLS:
                 self._enter(called_by(node), calls + 1)
+        self._operations_of(kept)
         return [self._written(node) for node in kept]
 
     def _enter(self, name: str, calls: int) -> None:
@@ -197,9 +200,22 @@ class _Excerpt:
                 self._enter(called_by(node), calls + 1)
         nodes = {node.name: node for node in function.node_def}
         returned = self.reached(nodes, function.ret.values(), ANSWERING, calls)
+        self._operations[name] = self._operations_of(returned)
         kept = self.functions[name] = _bare_function(function, returned)
         for argument in (*kept.signature.input_arg, *kept.signature.output_arg):
             argument.type = self._wide(argument.type)
+
+    def _operations_of(self, nodes: Iterable[NodeDef]) -> int:
+        """How many operations these nodes are once calls are replaced by what they call.
+
+        Raises CommandError where they are too many: TensorFlow replaces calls too, and would not end.
+        """
+        count = sum(self._operations[called_by(node)] if node.op in CALLS else 1 for node in nodes)
+        if count > MAX_OPERATIONS:
+            raise CommandError(
+                f"The model has more than {MAX_OPERATIONS} operations; no classifier needs that."
+            )
+        return count
 
     def _written(self, node: NodeDef) -> NodeDef:
         kept = _bare(node)

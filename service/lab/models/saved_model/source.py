@@ -25,6 +25,10 @@ class SavedModelSource:
     def format(self) -> Format:
         return "saved_model"
 
+    @property
+    def unsaid(self) -> None:
+        return None
+
     def keep(self, folder: Path) -> None:
         """Copies the files that belong to a SavedModel, and no others, to a version's folder."""
         for name in files_of(self.folder):

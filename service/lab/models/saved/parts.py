@@ -25,7 +25,7 @@ GROUP = "model_weights"
 
 
 @dataclass(frozen=True)
-class Source:
+class Parts:
     """A saved model, not yet corrected or built; `values` is how many numbers its weights are."""
 
     config: Saved
@@ -37,7 +37,7 @@ class Source:
     group: str = ""
 
 
-def of_keras(path: Path, folder: Path) -> Source:
+def of_keras(path: Path, folder: Path) -> Parts:
     """The parts of a checked `.keras` file, or of the folder that one unpacks to. Raises Unloadable.
 
     A file is unpacked to `folder`.
@@ -50,7 +50,7 @@ def of_keras(path: Path, folder: Path) -> Source:
     metadata = _json((path / METADATA).read_bytes())
     version = _version(metadata.get("keras_version") if isinstance(metadata, dict) else None)
     weights = path / WEIGHTS
-    return Source(
+    return Parts(
         config,
         version,
         loss_of(config.get("compile_config")),
@@ -60,7 +60,7 @@ def of_keras(path: Path, folder: Path) -> Source:
     )
 
 
-def of_h5(path: Path, architecture: Path | None, folder: Path) -> Source:
+def of_h5(path: Path, architecture: Path | None, folder: Path) -> Parts:
     """The parts of an `.h5` file, or of one of weights and its architecture. Raises Unloadable.
 
     A link of the name that Keras wants is put into `folder`.
@@ -78,7 +78,7 @@ def of_h5(path: Path, architecture: Path | None, folder: Path) -> Source:
     weights = folder / WEIGHTS
     weights.symlink_to(path.resolve())
     layout: Layout = "names" if has_names else "places_of_keras_2" if version < KERAS_3 else "places"
-    return Source(config, version, loss_of(_json(compiled)), weights, values, layout, group)
+    return Parts(config, version, loss_of(_json(compiled)), weights, values, layout, group)
 
 
 def _version(told: Json) -> Version:
