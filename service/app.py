@@ -75,7 +75,7 @@ def create_app(
             request_timeout_s=settings.request_timeout_s,
         )
     )
-    batcher = Batcher(settings.max_batch_size, capacity, metrics.observe_batch, engine_lock)
+    batcher = Batcher(capacity, metrics.observe_batch, engine_lock)
     classifier = Classifier(loaded, batcher, decode_threads, settings.max_image_pixels)
 
     @asynccontextmanager

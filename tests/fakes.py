@@ -23,7 +23,7 @@ from waiting import PATIENCE_S
 from service.errors import CannotExplain, VersionError
 from service.serving.explain.layers import Dense, Reshaped
 from service.serving.heads import Heads
-from service.serving.loading import LoadedBackbone, LoadedHead
+from service.serving.loading import LoadedBackbone, LoadedHead, batch_sizes
 from service.store.card import (
     PREPROCESSING,
     Backbone,
@@ -210,6 +210,9 @@ class FakeLoader:
     def keep(self, _):
         """Nothing is forgotten."""
 
+    def warm_up(self, *_):
+        """All are warm."""
+
 
 def fake_heads(
     *heads: LoadedHead,
@@ -245,9 +248,11 @@ def explainable() -> tuple[LoadedHead, LoadedHead]:
     return head("gap", LinearHead(), on=shared), head("flatten", on=shared)
 
 
-def backbone(network=None, spec: Input = INPUT, digest: str = "b" * 64) -> LoadedBackbone:
-    """A loaded backbone: by default the mean colour of pictures decoded to 8x8."""
-    return LoadedBackbone(digest, spec, network or MeanBackbone())
+def backbone(
+    network=None, spec: Input = INPUT, digest: str = "b" * 64, max_batch_size: int = 8
+) -> LoadedBackbone:
+    """A loaded backbone that is warm: by default the mean colour of pictures decoded to 8x8."""
+    return LoadedBackbone(digest, spec, network or MeanBackbone(), batch_sizes(max_batch_size))
 
 
 def head(name: str, network=None, on: LoadedBackbone | None = None, **changes) -> LoadedHead:

@@ -24,7 +24,7 @@ from service.errors import DeadlineExceeded, EngineFailed, NotReady
 from service.serving.capacity import STOPPING, Capacity
 from service.serving.deadline import Deadline
 from service.serving.engine_lock import EngineLock
-from service.serving.loading import LoadedBackbone, LoadedHead, batch_sizes
+from service.serving.loading import LoadedBackbone, LoadedHead
 
 log = logging.getLogger(__name__)
 
@@ -101,13 +101,11 @@ class Batcher:
 
     def __init__(
         self,
-        max_batch_size: int,
         capacity: Capacity,
         on_batch: OnBatch = lambda *_: None,
         engine_lock: EngineLock | None = None,
         stop_s: float = STOP_S,
     ) -> None:
-        self._batch_sizes = batch_sizes(max_batch_size)
         self.capacity = capacity
         self._on_batch = on_batch
         self._engine_lock = engine_lock or EngineLock()
@@ -169,15 +167,12 @@ class Batcher:
             wanted = [job for job in queue if job.is_wanted()]
             waiting = iter(wanted)
             # A job may be cancelled until it is claimed, so count again what is left.
-            claimed = list(itertools.islice(filter(Job.is_claimed, waiting), self._most(len(wanted))))
-            taken = self._most(len(claimed))
+            most = _most(backbone, len(wanted))
+            claimed = list(itertools.islice(filter(Job.is_claimed, waiting), most))
+            taken = _most(backbone, len(claimed))
             if left := [*claimed[taken:], *waiting]:
                 self._queues[backbone] = left
             return claimed[:taken]
-
-    def _most(self, jobs: int) -> int:
-        """The largest warmed-up batch size that `jobs` images fill."""
-        return max((size for size in self._batch_sizes if size <= jobs), default=0)
 
     def _execute(self, batch: Sequence[Job]) -> None:
         with self._engine_lock:
@@ -196,6 +191,11 @@ class Batcher:
             self._on_batch(images, answering)
         except Exception:
             log.exception("on_batch failed; the jobs are still answered")
+
+
+def _most(backbone: LoadedBackbone, jobs: int) -> int:
+    """The largest batch size, of those that the backbone is warm for, that `jobs` images fill."""
+    return max((size for size in backbone.warm_sizes if size <= jobs), default=0)
 
 
 def _compute(batch: Sequence[Job]) -> list[JobOutputs]:

@@ -93,7 +93,8 @@ class Heads:
     def load(self) -> None:
         """Opens the newest good versions of each head; none serves before all were tried.
 
-        After any error no head serves, and `refresh` starts from the beginning.
+        They serve single images first, and larger batches after `warm_up`. After any error no head
+        serves, and `refresh` starts from the beginning.
         """
         try:
             self._loader = loader = self._loader or self._open_loader()
@@ -124,6 +125,12 @@ class Heads:
         self.statuses = {head: self.statuses[head] for head in heads}
         self._forget_unused(self._loader)
         return self.statuses != before
+
+    def warm_up(self) -> None:
+        """Warms larger batches of the heads that serve since `load`."""
+        loaded = [head for status in self.statuses.values() for head in status.loaded.values()]
+        if self._loader and loaded:
+            self._loader.warm_up(loaded, self._stopping)
 
     def has_loaded(self) -> bool:
         """Whether every head was tried, so that each request gets an answer or a final refusal."""
@@ -209,6 +216,8 @@ class Heads:
         of_card, of_all = self._store.stamp(head, version), self._store.stamp(head, version, engine)
         try:
             loaded = loader.load(head, version)
+            if self.has_loaded():  # Others serve: this one waits until it is as fast.
+                loader.warm_up([loaded], self._stopping)
         except Exception as exc:  # Broken files may make an engine raise anything.
             if self._stopping.is_set():
                 raise

@@ -1,12 +1,17 @@
-"""Opens one version of a head: checks its compiled files, runs its golden check and warms it up."""
+"""Opens one version of a head: checks its compiled files, runs its golden check and warms it up.
+
+The first call with each batch size is slow, and counts as warming.
+"""
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import GoldenCheckFailed, ImageError, is_transient
 from service.serving.engine_lock import EngineLock
@@ -26,16 +31,20 @@ N = TypeVar("N", bound=Network)
 
 @dataclass(frozen=True, eq=False)
 class LoadedBackbone:
-    """A warmed-up backbone; heads whose digest and input are equal share one object."""
+    """A backbone that is warm for batches of `warm_sizes` images, which grow while it serves.
+
+    Heads whose digest and input are equal share one object.
+    """
 
     digest: str
     input: Input
     network: BackboneNetwork
+    warm_sizes: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedHead:
-    """One version that passed its golden check and is warmed up."""
+    """One version that passed its golden check. It is warm for every part of its backbone's batches."""
 
     card: Card
     backbone: LoadedBackbone
@@ -63,7 +72,9 @@ class Loader:
         self._rebuilding: set[tuple[str, int]] = set()
 
     def load(self, head: str, version: int) -> LoadedHead:
-        """Opens a version, checks its golden image and warms it up.
+        """Opens a version, checks its golden image and warms it up for what its backbone is warm for.
+
+        That is one image, if no head has used the backbone yet.
 
         Raises VersionError, or any error of an engine on bad files.
         """
@@ -78,21 +89,51 @@ class Loader:
         network = self._open(card, self._store.head_of, self.engine.open_head)
         loaded = LoadedHead(card, backbone, network)
         check_golden(loaded, self._engine_lock)
-        if key not in self._backbones:
-            pixels = (card.input.height, card.input.width, 3)
-            warm(
-                backbone.network, batch_sizes(self._max_batch_size), pixels, np.uint8, self._engine_lock
-            )
+        if key in self._backbones:
+            self._warm_head(loaded, range(1, backbone.warm_sizes[-1] + 1))
+        else:
+            self._warm(backbone, [loaded], 1)
             self._backbones[key] = backbone
-        # A head may get any part of a batch that other heads share.
-        rows = range(1, self._max_batch_size + 1)
-        warm(loaded.network, rows, card.backbone.feature_shape, np.float32, self._engine_lock)
         return loaded
+
+    def warm_up(self, heads: Collection[LoadedHead], stopping: threading.Event) -> None:
+        """Warms all batch sizes of these heads' backbones, one after the other, between served batches.
+
+        Ends early once `stopping` is set.
+        """
+        todo = [
+            (backbone, size)
+            for backbone in dict.fromkeys(head.backbone for head in heads)
+            for size in batch_sizes(self._max_batch_size)
+            if size > backbone.warm_sizes[-1]
+        ]
+        for backbone, size in todo:
+            if stopping.is_set():
+                break
+            self._warm(backbone, [head for head in heads if head.backbone is backbone], size)
 
     def keep(self, heads: Iterable[LoadedHead]) -> None:
         """Forgets backbones that none of `heads` uses. Jobs that still need one hold a reference."""
         used = {head.backbone for head in heads}
         self._backbones = {key: one for key, one in self._backbones.items() if one in used}
+
+    def _warm(self, backbone: LoadedBackbone, heads: Iterable[LoadedHead], size: int) -> None:
+        """Warms a backbone for batches of `size`, and its heads for any part of such a batch."""
+        for head in heads:
+            self._warm_head(head, range(max(backbone.warm_sizes, default=0) + 1, size + 1))
+        spec = backbone.input
+        self._call(backbone.network, np.zeros((size, spec.height, spec.width, 3), np.uint8))
+        backbone.warm_sizes.append(size)
+
+    def _warm_head(self, head: LoadedHead, rows: Iterable[int]) -> None:
+        for count in rows:
+            features = np.zeros((count, *head.card.backbone.feature_shape), np.float32)
+            self._call(head.network, features)
+
+    def _call(self, network: Network, batch: NDArray[np.generic]) -> None:
+        with self._engine_lock:
+            network(batch)
+        self._engine_lock.let_others()
 
     def _open(self, card: Card, find: Callable[[Card, EngineName], Path], by: Callable[[Path], N]) -> N:
         folder = self._find(card, find)
@@ -145,17 +186,3 @@ def batch_sizes(largest: int) -> list[int]:
     start and memory for good.
     """
     return [*(2**power for power in range((largest - 1).bit_length())), largest]
-
-
-def warm(
-    network: Network,
-    sizes: Iterable[int],
-    shape: tuple[int, ...],
-    dtype: type[np.generic],
-    engine_lock: EngineLock,
-) -> None:
-    """Calls a network once with every batch size, because the first call with each is slow."""
-    for size in sizes:
-        with engine_lock:
-            network(np.zeros((size, *shape), dtype))
-        engine_lock.let_others()

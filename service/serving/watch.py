@@ -61,13 +61,21 @@ class Watch:
 
     def _look(self, at_store: Callable[[], bool | None]) -> None:
         try:
-            if at_store() is not False:
-                host.give_back()
+            has_changed = at_store() is not False
         except Exception as exc:
             self._complain(exc)
             return
         self._error = None
         self._tell()
+        if has_changed:
+            self._warm_up()
+            host.give_back()
+
+    def _warm_up(self) -> None:
+        try:
+            self._heads.warm_up()
+        except Exception:
+            log.exception("larger batches could not be warmed; the heads serve smaller ones")
 
     def _tell(self) -> None:
         """Calls `on_ready` when heads begin to serve, and logs why none serves; only on a change."""

@@ -33,8 +33,8 @@ def new_batcher():
     """Makes batchers. Afterwards each must be idle, still run, and end when it is closed."""
     made = []
 
-    def make(max_batch_size=8, max_queued_images=1000, **kinds):
-        made.append(Batcher(max_batch_size, Capacity(max_queued_images), **kinds))
+    def make(max_queued_images=1000, **kinds):
+        made.append(Batcher(Capacity(max_queued_images), **kinds))
         return made[-1]
 
     yield make
@@ -103,7 +103,7 @@ def test_a_free_engine_adds_no_waiting(new_batcher):
 def test_an_engine_that_gets_free_takes_what_is_queued_in_batches_of_a_warm_size(
     new_batcher, max_batch_size, sizes
 ):
-    batcher, base = new_batcher(max_batch_size), backbone(HeldBackbone())
+    batcher, base = new_batcher(), backbone(HeldBackbone(), max_batch_size=max_batch_size)
     hold(batcher, base)
     jobs = [job(head("gap", on=base)) for _ in range(19)]
     submit(batcher, *jobs)
@@ -113,7 +113,7 @@ def test_an_engine_that_gets_free_takes_what_is_queued_in_batches_of_a_warm_size
 
 
 def test_jobs_that_are_queued_together_run_oldest_first(new_batcher):
-    batcher, base = new_batcher(max_batch_size=4), backbone(HeldBackbone())
+    batcher, base = new_batcher(), backbone(HeldBackbone(), max_batch_size=4)
     gap = head("gap", on=base)
     hold(batcher, base)
     jobs = [job(gap, colour=(number, number, number)) for number in range(10)]
@@ -125,7 +125,7 @@ def test_jobs_that_are_queued_together_run_oldest_first(new_batcher):
 
 
 def test_a_request_whose_decoding_took_longer_keeps_its_place(new_batcher):
-    batcher, base = new_batcher(max_batch_size=1), backbone(HeldBackbone())
+    batcher, base = new_batcher(), backbone(HeldBackbone(), max_batch_size=1)
     gap = head("gap", on=base)
     hold(batcher, base)
     old, young = job(gap, colour=(1, 1, 1)), job(gap, colour=(2, 2, 2))
@@ -179,7 +179,7 @@ def test_heads_that_share_ride_in_one_batch_and_get_only_their_rows(new_batcher)
 
 
 def test_two_backbones_take_turns_under_a_flood_of_both(new_batcher):
-    batcher, held = new_batcher(max_batch_size=8), backbone(HeldBackbone())
+    batcher, held = new_batcher(), backbone(HeldBackbone())
     one, other = head("one"), head("other")
     hold(batcher, held)
     jobs = [job(one) for _ in range(24)] + [job(other) for _ in range(24)]
@@ -192,8 +192,8 @@ def test_two_backbones_take_turns_under_a_flood_of_both(new_batcher):
 
 @pytest.mark.parametrize("rare_on", ["first", "last"])
 def test_a_flood_of_one_backbone_does_not_starve_the_other(new_batcher, rare_on):
-    batcher, held = new_batcher(max_batch_size=2, max_queued_images=1000), backbone(HeldBackbone())
-    flooded, rare = head("flooded"), job(head("rare"))
+    batcher, held = new_batcher(), backbone(HeldBackbone())
+    flooded, rare = head("flooded", on=backbone(max_batch_size=2)), job(head("rare"))
     hold(batcher, held)
     flood = [job(flooded) for _ in range(100)]
     submit(batcher, *([rare, *flood] if rare_on == "first" else [*flood, rare]))
@@ -338,7 +338,7 @@ def test_a_backbone_that_raises_fails_its_batch_and_the_next_one_runs(new_batche
 
 
 def test_closing_ends_the_thread_and_leaves_no_waiter_hanging():
-    batcher, base = Batcher(1, Capacity()), backbone(HeldBackbone())
+    batcher, base = Batcher(Capacity()), backbone(HeldBackbone(), max_batch_size=1)
     running = hold(batcher, base)
     queued, decoding = job(head("gap", on=base)), job(head("gap", on=base))
     submit(batcher, queued)
@@ -358,7 +358,7 @@ def test_closing_ends_the_thread_and_leaves_no_waiter_hanging():
 
 
 def test_a_closed_batcher_admits_nobody():
-    batcher = Batcher(8, Capacity())
+    batcher = Batcher(Capacity())
     batcher.close()
     batcher.close()
     with pytest.raises(NotReady, match="stopping"):
@@ -382,7 +382,7 @@ class Jittery(FakeNetwork):
 
 
 def test_a_storm_of_clients_that_leave_fail_and_expire_leaves_nothing_behind(new_batcher):
-    batcher = new_batcher(max_batch_size=4, max_queued_images=16)
+    batcher = new_batcher(max_queued_images=16)
     bases = [backbone(Jittery(MeanBackbone(), seed)) for seed in range(2)]
     heads = [head(f"h{n}", Jittery(EchoHead(), n), on=bases[n % 2]) for n in range(4)]
     wrong = []
@@ -415,7 +415,7 @@ def test_a_storm_of_clients_that_leave_fail_and_expire_leaves_nothing_behind(new
 
 
 def test_a_job_that_comes_after_the_end_starts_no_thread():
-    batcher, late = Batcher(8, Capacity()), job(head("gap"))
+    batcher, late = Batcher(Capacity()), job(head("gap"))
     batcher.close()
     batcher.put(late)
     with pytest.raises(NotReady, match="stopping"):
@@ -425,7 +425,7 @@ def test_a_job_that_comes_after_the_end_starts_no_thread():
 
 def test_each_batch_is_told_with_the_head_of_each_of_its_answers():
     told = []
-    batcher, base = Batcher(8, Capacity(), lambda *batch: told.append(batch)), backbone(HeldBackbone())
+    batcher, base = Batcher(Capacity(), lambda *batch: told.append(batch)), backbone(HeldBackbone())
     gap, flatten, broken = (
         head("gap", on=base),
         head("flatten", on=base),
@@ -497,7 +497,7 @@ class BrokenClock(Capacity):
 
 
 def test_a_fault_after_the_batch_fails_its_jobs_and_the_thread_goes_on():
-    batcher = Batcher(8, BrokenClock())
+    batcher = Batcher(BrokenClock())
     with pytest.raises(EngineFailed):
         submit(batcher, job(head("gap"))).done.result(PATIENCE_S)
     assert answers(submit(batcher, job(head("gap"))))
@@ -513,7 +513,7 @@ class Ending(MeanBackbone):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_has_ended_all_the_same_is_told():
-    batcher = Batcher(8, Capacity())
+    batcher = Batcher(Capacity())
     assert not batcher.has_ended()
     submit(batcher, job(head("gap", on=backbone(Ending()))))
     wait_until(batcher.has_ended)
@@ -547,7 +547,7 @@ def test_jobs_cancelled_at_the_last_moment_leave_only_batches_of_a_warm_size(new
 
 
 def test_an_engine_that_hangs_does_not_hold_up_the_end(caplog):
-    batcher, base = Batcher(8, Capacity(), stop_s=0.1), backbone(HeldBackbone())
+    batcher, base = Batcher(Capacity(), stop_s=0.1), backbone(HeldBackbone())
     running = hold(batcher, base)
     batcher.close()
     assert "did not finish its batch" in caplog.text

@@ -42,8 +42,8 @@ def new_classifier():
     """Makes classifiers. Afterwards none has an image left, and none keeps a thread when closed."""
     made = []
 
-    def make(max_batch_size=8, decode_threads=2, **bounds):
-        batcher = Batcher(max_batch_size, Capacity(**bounds))
+    def make(decode_threads=2, **bounds):
+        batcher = Batcher(Capacity(**bounds))
         made.append(Classifier(fake_heads(), batcher, decode_threads, MAX_PIXELS))
         return made[-1]
 
@@ -331,7 +331,7 @@ def test_a_fault_while_an_image_is_queued_fails_its_request_and_not_the_next(new
                 raise fault
             put(self, job)
 
-    classifier.batcher = Full(8, classifier.capacity)
+    classifier.batcher = Full(classifier.capacity)
     with pytest.raises(type(fault)):
         asyncio.run(classify(classifier, [picture("red")], head("gap")))
     assert asyncio.run(classify(classifier, [picture("red")], head("gap"))).images
@@ -377,7 +377,7 @@ def test_waiting_for_a_busy_engine_is_queue_time(new_classifier):
 
 
 def test_closing_leaves_no_request_hanging(new_classifier):
-    classifier, base = new_classifier(max_batch_size=1, decode_threads=1), backbone(HeldBackbone())
+    classifier, base = new_classifier(decode_threads=1), backbone(HeldBackbone(), max_batch_size=1)
     gap = head("gap", on=base)
 
     async def close():
@@ -403,7 +403,7 @@ def test_closing_leaves_no_request_hanging(new_classifier):
 
 
 def test_a_storm_of_requests_is_answered_right_or_refused(new_classifier):
-    classifier = new_classifier(max_batch_size=4, max_queued_images=20)
+    classifier = new_classifier(max_queued_images=20)
     shared = backbone()
     heads = [head("gap", on=shared), head("flatten", on=shared), head("far", SlowHead(0.001))]
     choose = random.Random(1)

@@ -178,7 +178,7 @@ store = Store(Path({str(store.root)!r}), Path({str(store.cache)!r}))
 engine = open_engine(choose_engine("openvino"), 1)
 heads = Heads(store, lambda: Loader(store, engine, 2, compile_in_child, EngineLock()))
 heads.load()
-classifier = Classifier(heads, Batcher(2, Capacity()), 1, 10**6)
+classifier = Classifier(heads, Batcher(Capacity()), 1, 10**6)
 image = heads.get("gap").card.golden.image
 both = [heads.get("gap"), heads.get("flatten")]
 answer = asyncio.run(classifier.classify([image], both, classifier.capacity.permit(20))).images[0]

@@ -195,14 +195,27 @@ def test_heads_whose_backbone_differs_do_not_share(store):
     assert heads.get("gap").backbone is not heads.get("flatten").backbone
 
 
-def test_every_batch_size_there_will_be_is_warm_before_a_head_serves(store):
+def test_single_images_are_warm_before_the_heads_serve_and_larger_batches_later(store):
     heads = load(store, max_batch_size=4)
-    gap = heads.get("gap")
-    assert gap.network.sizes == [1, 1, 2, 3, 4], "any number of a batch's rows may be for this head"
-    assert {batch.shape[1:] for batch in gap.network.batches} == {(1, 1, 3)}
-    assert gap.backbone.network.sizes[:4] == [1, 1, 2, 4]
+    gap, flatten = heads.get("gap"), heads.get("flatten")
+    assert gap.backbone.warm_sizes == [1]
+    assert (gap.network.sizes, flatten.network.sizes) == ([1, 1], [1, 1])
+    heads.warm_up()
+    heads.warm_up()
+    assert gap.backbone.warm_sizes == [1, 2, 4]
+    for one in (gap, flatten):
+        assert one.network.sizes == [1, 1, 2, 3, 4], "any number of a batch's rows may be for this head"
+        assert {batch.shape[1:] for batch in one.network.batches} == {(1, 1, 3)}
+    assert [size for size in gap.backbone.network.sizes if size > 1] == [2, 4], "shared, and warmed once"
     assert {batch.shape[1:] for batch in gap.backbone.network.batches} == {(8, 8, 3)}
-    assert gap.backbone.network.sizes.count(4) == 1, "shared, and yet warmed twice"
+
+
+def test_no_batch_is_warmed_once_the_service_stops(store):
+    stopping = threading.Event()
+    heads = load(store, max_batch_size=4, stopping=stopping)
+    stopping.set()
+    heads.warm_up()
+    assert heads.get("gap").backbone.warm_sizes == [1]
 
 
 @pytest.mark.parametrize(
@@ -294,11 +307,9 @@ class NotANumber(EchoHead):
         return super().compute(batch) * np.nan
 
 
-class OnlySingleImages(EchoHead):
-    def compute(self, batch):
-        if len(batch) > 1:
-            raise RuntimeError("Exception from infer_request.cpp:223:\n\n  shapes do not match")
-        return super().compute(batch)
+class NotItsShape(EchoHead):
+    def compute(self, batch):  # noqa: ARG002 (it fails whatever it is given)
+        raise RuntimeError("Exception from infer_request.cpp:223:\n\n  shapes do not match")
 
 
 @pytest.mark.parametrize(
@@ -309,7 +320,7 @@ class OnlySingleImages(EchoHead):
             "golden check: probabilities differ from the card's by nan, more than 0.001.",
         ),
         (BrokenHead(), "RuntimeError: broken on purpose"),
-        (OnlySingleImages(), "RuntimeError: Exception from infer_request.cpp:223: shapes do not match"),
+        (NotItsShape(), "RuntimeError: Exception from infer_request.cpp:223: shapes do not match"),
         (VersionError("OpenVINO cannot open it: why."), "OpenVINO cannot open it: why."),
         (OSError(5, "Input/output error"), "OSError: [Errno 5] Input/output error"),
         (MemoryError(), "MemoryError:"),

@@ -5,7 +5,7 @@ import shutil
 import threading
 
 import pytest
-from fakes import FakeEngine, publish, publish_network, structure
+from fakes import FakeEngine, MeanBackbone, publish, publish_network, structure
 from stored import HEAD, after, empty, filled, heads_of, io_error, load, publish_compiled_files, serving
 from waiting import PATIENCE_S
 
@@ -18,6 +18,7 @@ from service.errors import (
     VersionError,
 )
 from service.serving.engine_lock import EngineLock
+from service.store.card import Backbone
 from service.store.layout import CARD, MANIFEST, MODEL, Store
 
 OTHER = "0" * 64
@@ -59,6 +60,17 @@ def test_a_new_version_is_checked_and_warmed_between_the_batches_that_serve(stor
         assert loading.is_alive(), "it computed beside the batch"
     loading.join(20)
     assert serving(heads)["gap"] == 2
+
+
+def test_a_new_version_serves_when_it_is_warm_for_every_batch(store):
+    publish_network(store, OTHER)
+    heads = load(store, FakeEngine(n0=MeanBackbone()))
+    other = Backbone(digest=OTHER, parameters=1, feature_shape=(1, 1, 3))
+    publish(store, backbone=other)
+    heads.refresh()
+    gap = heads.get("gap")
+    assert (gap.card.version, gap.backbone.warm_sizes) == (2, [1, 2, 4])
+    assert gap.network.sizes == [1, 1, 2, 3, 4]
 
 
 def test_a_new_version_serves_and_the_one_before_stays_for_who_asks(store):

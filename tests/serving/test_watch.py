@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from fakes import FakeEngine, fake_heads, head, publish
+from fakes import FakeEngine, MeanBackbone, fake_heads, head, publish
 from stored import after, empty, filled, heads_of, io_error, publish_compiled_files
 from waiting import wait_until
 
@@ -48,6 +48,31 @@ def test_a_first_load_that_failed_is_tried_until_it_succeeds(store, watch, poll_
         "not ready: Heads could not be loaded: OSError: [Errno 5] Input/output error"
     ]
     assert told[0].exc_info, "the log has the whole story, once"
+
+
+def test_larger_batches_are_warmed_once_heads_serve(store, watch):
+    heads = heads_of(store)
+    ready = watch(heads, 0)
+    wait_until(lambda: ready and heads.get("gap").backbone.warm_sizes == [1, 2, 4])
+
+
+class OnlySmall(MeanBackbone):
+    """Has no memory for more than two images."""
+
+    def compute(self, batch):
+        if len(batch) > 2:
+            raise MemoryError("no memory")
+        return super().compute(batch)
+
+
+def test_where_a_larger_batch_cannot_be_warmed_smaller_ones_are_served(store, watch, caplog):
+    heads = heads_of(store, lambda: FakeEngine(nb=OnlySmall()))
+    ready = watch(heads, 0.01)
+    wait_until(lambda: "larger batches could not be warmed" in caplog.text)
+    assert ready == [["gap"]]
+    assert heads.get("gap").backbone.warm_sizes == [1, 2]
+    time.sleep(0.1)
+    assert caplog.text.count("larger batches could not be warmed") == 1, "told once, not at every look"
 
 
 def test_with_a_poll_of_0_a_store_that_was_loaded_is_not_looked_at_again(store, watch):

@@ -27,7 +27,7 @@ from service.lab.models.recompile import recompile
 from service.lab.precision import int8
 from service.lab.training.trials import Trial, compare_heads, read_batches, usable
 from service.serving.engines import Network
-from service.serving.engines.openvino import NETWORK, OpenVinoEngine
+from service.serving.engines.openvino import NETWORK, WEIGHTS, OpenVinoEngine
 from service.serving.host import available_cores
 from service.store.card import Card, Golden, Quantization
 from service.store.layout import Store, sha256_of
@@ -118,11 +118,10 @@ def _publish(
 def _card(one: Trial, backbone: Int8Backbone, folder: Path, max_drop: float) -> Card:
     """The float32 head's card with a new backbone and golden answer, and without its training scores."""
     card, images = one.card, len(one.truth)
-    graph_files = (NETWORK, Path(NETWORK).with_suffix(".bin").name)
     quantization = Quantization(
         source_head=card.head,
         source_version=card.version,
-        files={name: sha256_of(folder / name) for name in graph_files},
+        files={name: sha256_of(folder / name) for name in (NETWORK, WEIGHTS)},
         built_with=int8.BUILT_WITH,
         weight_bytes=int8.constant_bytes(backbone.graph),
         images_calibration=backbone.images_calibration,

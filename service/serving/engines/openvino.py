@@ -9,18 +9,20 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from service.errors import VersionError
+from service.serving import host
 from service.serving.engines import EngineName
 from service.serving.engines.openvino_layers import layers_of, logits_of
 from service.serving.explain.layers import Layer
 
-NETWORK = "network.xml"
+NETWORK, WEIGHTS = "network.xml", "network.bin"
 
 
 class OpenVinoNetwork:
-    """One compiled graph with one infer request."""
+    """One compiled graph with one infer request, and the file of its weights, if it is mapped."""
 
-    def __init__(self, compiled: ov.CompiledModel) -> None:
+    def __init__(self, compiled: ov.CompiledModel, weights: Path | None = None) -> None:
         self._compiled = compiled
+        self._weights = weights
         self._request = compiled.create_infer_request()
         self._output = compiled.output(0)
 
@@ -28,18 +30,22 @@ class OpenVinoNetwork:
         outputs = self._request.infer(
             [np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True
         )
+        if self._weights:
+            # In its first call the engine copies the weights into an order of its own.
+            host.drop_pages(self._weights)
+            self._weights = None
         result: NDArray[np.float32] = outputs[self._output]
         return result
 
     def another(self) -> "OpenVinoNetwork":
-        return OpenVinoNetwork(self._compiled)
+        return OpenVinoNetwork(self._compiled, self._weights)
 
 
 class OpenVinoHead(OpenVinoNetwork):
     """A head whose second output is its logits. Its graph is kept: the file is memory-mapped anyway."""
 
-    def __init__(self, compiled: ov.CompiledModel, graph: ov.Model) -> None:
-        super().__init__(compiled)
+    def __init__(self, compiled: ov.CompiledModel, graph: ov.Model, weights: Path) -> None:
+        super().__init__(compiled, weights)
         self._graph = graph
 
     def logits(self) -> NDArray[np.float32]:
@@ -68,7 +74,8 @@ class OpenVinoEngine:
     def open(self, folder: Path) -> OpenVinoNetwork:
         """Reads and compiles `folder`/network.xml."""
         try:
-            return self.compile(self._core.read_model(folder / NETWORK))
+            compiled = self._compiled(self._core.read_model(folder / NETWORK))
+            return OpenVinoNetwork(compiled, folder / WEIGHTS)
         except RuntimeError as exc:
             raise _refused(exc) from exc
 
@@ -78,7 +85,7 @@ class OpenVinoEngine:
             graph = self._core.read_model(folder / NETWORK)
             if (logits := logits_of(graph)) is not None:
                 graph.add_outputs(logits)
-            return OpenVinoHead(self._compiled(graph), graph)
+            return OpenVinoHead(self._compiled(graph), graph, folder / WEIGHTS)
         except RuntimeError as exc:
             raise _refused(exc) from exc
 
