@@ -34,6 +34,8 @@ def steps_of_graph(flat: FlatGraph, features: tf.Tensor) -> list[Step]:
         if one not in flat.computed or not (inputs or one.type in ("Conv2D", "DepthwiseConv2dNative")):
             continue
         kind = _kind(flat, one, sources)
+        if kind == "multiply" and _is_swish(steps, inputs):
+            kind = "swish"
         if kind == "separable":
             steps[inputs[0]] = replace(steps[inputs[0]], kind=kind)
         if kind and kind != "separable":
@@ -57,19 +59,16 @@ def _kind(flat: FlatGraph, operation: tf.Operation, sources: Sequence[tf.Tensor]
         return None
     if operation.type == "Conv2D" and types == ["DepthwiseConv2dNative"]:
         return "separable"  # Which are two operations, one right after the other.
-    if operation.type == "Mul" and "Sigmoid" in types and _is_of_itself(flat, sources):
-        return "swish"
     if operation.type in JOINING and len(sources) == 1:
         others = (one.op for one in operation.inputs if one.op not in flat.computed)
         return "norm" if operation.type == "Mul" and any(map(_is_deviation, others)) else None
     return KINDS.get(operation.type, str(operation.type).lower())
 
 
-def _is_of_itself(flat: FlatGraph, sources: Sequence[tf.Tensor]) -> bool:
-    """Whether one of two tensors is the sigmoid of the other."""
+def _is_swish(steps: Sequence[Step], inputs: tuple[int, ...]) -> bool:
+    """Whether one of the inputs is the sigmoid of the other."""
     return any(
-        one.op.type == "Sigmoid" and flat.sources(one.op)[0].ref() == other.ref()
-        for one, other in (sources, sources[::-1])
+        steps[one].kind == "sigmoid" and {*steps[one].inputs} == {*inputs} - {one} for one in inputs
     )
 
 
