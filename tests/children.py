@@ -14,7 +14,9 @@ import json, sys, time
 task = json.loads(sys.argv[1])
 times = 3 if task["head"][0] == "f" else 1
 answers = {
-    "load": {"load_ms": 10, "first_call_ms": [9 * times for _ in task["batch_sizes"]]},
+    "load": {
+        "load_ms": 10, "first_call_ms": [9 * times for _ in task["batch_sizes"]], "computes_in": "f32"
+    },
     "weigh": {"resident_mb": 7, "anonymous_mb": 4, "file_backed_mb": 3, "peak_mb": 8, "marginal_mb": 2},
     "turn": {"latencies_ms": [times, 2 * times, 3 * times]},
 }

@@ -165,7 +165,10 @@ class FakeEngine:
         self.opened = []
         self.networks = networks
 
-    def open(self, folder):
+    def computes_in(self, precision):
+        return precision
+
+    def open(self, folder, precision="f32"):  # noqa: ARG002 (fakes compute as they do)
         sign = folder.parent.name[0]
         self.opened.append(sign)
         network = self.networks.get(f"n{sign}")
@@ -252,7 +255,7 @@ def backbone(
     network=None, spec: Input = INPUT, digest: str = "b" * 64, max_batch_size: int = 8
 ) -> LoadedBackbone:
     """A loaded backbone that is warm: by default the mean colour of pictures decoded to 8x8."""
-    return LoadedBackbone(digest, spec, network or MeanBackbone(), batch_sizes(max_batch_size))
+    return LoadedBackbone(digest, spec, "f32", network or MeanBackbone(), batch_sizes(max_batch_size))
 
 
 def head(name: str, network=None, on: LoadedBackbone | None = None, **changes) -> LoadedHead:

@@ -53,7 +53,8 @@ class Work:
         first_call_ms = tuple(self._call(batch) for batch in self._batches.values())
         for batch in self._batches.values():
             self._call(batch)
-        return Loaded(load_ms=load_ms, first_call_ms=first_call_ms)
+        computes_in = self._engine.computes_in(self._card.precision)
+        return Loaded(load_ms=load_ms, first_call_ms=first_call_ms, computes_in=computes_in)
 
     def _turn(self, batch: NDArray[np.uint8], seconds: float) -> Turn:
         end = time.perf_counter() + seconds
@@ -86,7 +87,8 @@ class Work:
         )
 
     def _open_backbone(self) -> Network:
-        return self._engine.open(self._store.backbone_of(self._card, self._engine.name))
+        folder = self._store.backbone_of(self._card, self._engine.name)
+        return self._engine.open(folder, self._card.precision)
 
     def _open_head(self) -> Network:
         return self._engine.open_head(self._store.head_of(self._card, self._engine.name))

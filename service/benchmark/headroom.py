@@ -41,7 +41,7 @@ def needed_bytes(subject: Subject, batch_size: int) -> float:
 
 
 def weight_bytes(card: Card) -> int:
-    """The bytes of the weights of backbone and head: float32, except an int8 backbone's."""
+    """The bytes of the weights of backbone and head: float32, except those of other precisions."""
     quantized = card.quantization
     backbone = quantized.weight_bytes if quantized else FLOAT_BYTES * card.backbone.parameters
     return backbone + card.structure.weight_bytes

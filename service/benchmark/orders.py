@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.benchmark.report import Growth
 from service.serving.engines import EngineName
+from service.store.card import Precision
 
 
 class Message(BaseModel):
@@ -44,6 +45,7 @@ class Loaded(Message):
 
     load_ms: float
     first_call_ms: tuple[float, ...]
+    computes_in: Precision
 
 
 class Turn(Message):

@@ -59,8 +59,8 @@ class Subject:
         return [cls(card, engine) for engine in dict.fromkeys(engines) for card in lightest_first]
 
     def is_runnable(self) -> bool:
-        """Whether the engine can run this head: only OpenVINO runs int8 graphs."""
-        return self.card.quantization is None or self.engine == "openvino"
+        """Whether the engine can run this head: only OpenVINO runs int8 and bf16."""
+        return self.card.precision == "f32" or self.engine == "openvino"
 
     def differs_in_one(self, other: "Subject") -> bool:
         """Whether a ratio of the two is meaningful: head or engine differs, but not both."""

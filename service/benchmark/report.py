@@ -5,6 +5,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.serving.engines import EngineName
+from service.store.card import Precision
 
 
 class ReportPart(BaseModel):
@@ -66,6 +67,11 @@ class MeasuredHead(ReportPart):
     head: str
     version: int
     engine: EngineName
+    precision: Precision | None = Field(default=None, description="That of the head's card.")
+    computes_in: Precision | None = Field(
+        default=None,
+        description="What the backbone computed in: f32 for a bf16 head on a processor without it.",
+    )
     classes: int
     parameters: int = Field(description="The number of parameters of backbone and head together.")
     load_ms: float = Field(description="The time to check and open the compiled files.")

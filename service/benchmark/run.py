@@ -152,6 +152,8 @@ def measured(entrant: Entrant, memory: Memory) -> MeasuredHead:
         head=card.head,
         version=card.version,
         engine=entrant.subject.engine,
+        precision=card.precision,
+        computes_in=entrant.loaded.computes_in,
         classes=len(card.labels),
         parameters=card.backbone.parameters + card.structure.parameters,
         load_ms=entrant.loaded.load_ms,

@@ -14,6 +14,11 @@ def show_report(report: Report) -> None:
     for head in report.heads:
         if head.memory.reason:
             console.print(f"{_name(head)[0]}: {head.memory.reason}")
+        if head.computes_in != head.precision:
+            console.print(
+                f"{_name(head)[0]}: this processor has no {head.precision}; it computes in "
+                f"{head.computes_in}, and is no faster for it"
+            )
     machine = report.machine
     console.print(
         f"{report.rounds} rounds in {report.seconds:.0f} s on {machine.host}: {machine.cpu}, "
@@ -65,4 +70,5 @@ def _ratios(report: Report) -> Table:
 
 
 def _name(head: MeasuredHead) -> tuple[str, str]:
-    return f"{head.head} v{head.version}", head.engine
+    engine = head.engine if head.computes_in in (None, "f32") else f"{head.engine} {head.computes_in}"
+    return f"{head.head} v{head.version}", engine

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from service.settings import Settings
-from service.store.card import PREPROCESSING, Decode, Exif, Resize
+from service.store.card import PREPROCESSING, Decode, Exif, Lower, Resize
 
 ENVIRONMENT_ONLY = {"api_keys", "admin_key"}
 
@@ -55,10 +55,14 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     training = command("train", "train heads on one's own photographs, and compare them")
     _add_train(training)
 
-    quantize = command("quantize", "publish int8 heads: one faster backbone for heads that share one")
+    quantize = command("quantize", "publish heads of lower precision, on one faster backbone")
     quantize.add_argument("heads", nargs="+", metavar="HEAD")
+    quantize.add_argument("--to", choices=get_args(Lower), default="int8", help="the precision [int8]")
     quantize.add_argument(
-        "--images", required=True, type=_path, metavar="FOLDER", help="photographs in a folder a class"
+        "--images",
+        type=_path,
+        metavar="FOLDER",
+        help="photographs in a folder a class; bf16 may do without, unmeasured",
     )
     quantize.add_argument(
         "--max-drop",

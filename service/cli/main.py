@@ -16,7 +16,7 @@ from service.cli.listing import show_heads
 from service.console import say, timed
 from service.errors import CommandError, ServiceError, UnknownHead, reason_of
 from service.settings import Settings
-from service.store.card import PREPROCESSING, Card, Preprocessing
+from service.store.card import PREPROCESSING, Card, Preprocessing, Quantization
 from service.store.layout import VERSION, Store, default_cache
 from service.store.removal import remove
 
@@ -160,10 +160,11 @@ def _quantize(arguments: argparse.Namespace) -> None:
 
     store = _store(arguments)
     cards = cards_in(store, list(dict.fromkeys(arguments.heads)))
-    check_quantize(store, cards, arguments.images, arguments.max_drop)
+    wishes = (arguments.to, arguments.images, arguments.max_drop)
+    check_quantize(store, cards, *wishes)
     from service.lab.precision.quantize import quantize
 
-    for card in quantize(store, cards, arguments.images, arguments.max_drop):
+    for card in quantize(store, cards, *wishes):
         _tell(card)
 
 
@@ -243,11 +244,20 @@ def _tell(card: Card) -> None:
         scores = ", ".join(f"{name} {value:.0%}" for name, value in parts.items())
         print(f"  on {card.training.images_test} held-out pictures: {scores}")
     if made := card.quantization:
-        accuracy = f"{made.accuracy_before:.1%} before, {made.accuracy_after:.1%} after"
-        print(f"  int8 backbone of {made.weight_bytes / 1e6:.1f} MB; accuracy: {accuracy}")
-        print(f"  the same answer for {made.agreement:.1%} of {made.images_test} held-out pictures")
+        print(f"  {card.precision} backbone of {made.weight_bytes / 1e6:.1f} MB; {_cost(made)}")
     for note in card.notes:
         print(f"  {note}")
+
+
+def _cost(made: Quantization) -> str:
+    """What a lower precision cost, where that was measured."""
+    if made.accuracy_before is None:
+        return "what it costs in accuracy was not measured: --images FOLDER does"
+    return (
+        f"accuracy: {made.accuracy_before:.1%} before, {made.accuracy_after:.1%} after\n"
+        f"  the same answer for {made.agreement:.1%} of {made.images_test} held-out pictures; "
+        f"probabilities change by at most {made.largest_change:.3f}"
+    )
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:

@@ -10,12 +10,11 @@ from pathlib import Path
 from service.errors import CommandError
 from service.lab.data.photographs import class_folders
 from service.lab.training.head_spec import HeadSpec
-from service.store.card import HEAD_NAME, Card
+from service.store.card import HEAD_NAME, Card, Lower
 from service.store.layout import Store
 from service.store.publish import check_writable
 
 TUNED = "-tuned"
-INT8 = "-int8"
 MAX_POINTS = 100
 SHOWN_CHARACTERS = 80
 
@@ -69,20 +68,26 @@ def check_weights(store: Store, weights: str) -> None:
         )
 
 
-def check_quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float) -> None:
+def check_quantize(
+    store: Store, cards: Sequence[Card], to: Lower, folder: Path | None, max_drop: float
+) -> None:
     """Checks the options of `quantize`. Raises CommandError or OSError."""
     if not 0 <= max_drop <= MAX_POINTS:
         raise CommandError(f"--max-drop {max_drop:g} is not between 0 and {MAX_POINTS} points.")
     first = cards[0]
     for card in cards:
-        if card.quantization is not None:
-            raise CommandError(f"{card.head} is an int8 head already.")
-        _check_length(card.head + INT8)
+        if card.precision != "f32":
+            raise CommandError(
+                f"{card.head} is in {card.precision} already; name the head it was made of."
+            )
+        _check_length(f"{card.head}-{to}")
         if (card.backbone.digest, card.input) != (first.backbone.digest, first.input):
             raise CommandError(
                 f"{first.head} and {card.head} do not share a backbone; quantize one after the other."
             )
-    _, labels = class_folders(folder)
+    if folder is None and to == "int8":
+        raise CommandError("int8 is calibrated on pictures: say --images FOLDER.")
+    labels = class_folders(folder)[1] if folder else []
     for card in cards:
         unknown = [repr(label) for label in labels if label not in card.labels]
         if unknown:

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,15 +18,16 @@ from service.errors import GoldenCheckFailed, ImageError, is_transient
 from service.serving.engine_lock import EngineLock
 from service.serving.engines import BackboneNetwork, Engine, EngineName, HeadNetwork, Network
 from service.serving.pixels import decode
-from service.store.card import Card, Input
+from service.store.card import Card, Input, Precision
 from service.store.layout import NotCompiled, Store
 
 log = logging.getLogger(__name__)
 
 GOLDEN_MAX_PIXELS = 4_000_000
+SLOWER = "head %s version %d: this processor has no %s; it computes in %s, and is no faster for it"
 
 Rebuild = Callable[[Store, str, int, EngineName], None]
-Key = tuple[str, Input]
+Key = tuple[str, Input, Precision]
 N = TypeVar("N", bound=Network)
 
 
@@ -33,11 +35,12 @@ N = TypeVar("N", bound=Network)
 class LoadedBackbone:
     """A backbone that is warm for batches of `warm_sizes` images, which grow while it serves.
 
-    Heads whose digest and input are equal share one object.
+    Heads share one object where its digest, its input and what it computes in are equal.
     """
 
     digest: str
     input: Input
+    computes_in: Precision
     network: BackboneNetwork
     warm_sizes: list[int] = field(default_factory=list)
 
@@ -79,13 +82,17 @@ class Loader:
         Raises VersionError, or any error of an engine on bad files.
         """
         card = self._store.card(head, version)
-        key = (card.backbone.digest, card.input)
+        precision = self.engine.computes_in(card.precision)
+        if precision != card.precision and self.engine.name == "openvino":
+            log.warning(SLOWER, head, version, card.precision, precision)
+        key = (card.backbone.digest, card.input, precision)
         backbone = self._backbones.get(key)
         if backbone:
             # An int8 graph is a source that cannot be rebuilt, so a version without it must not serve.
             self._store.check_graph(card)
         else:
-            backbone = LoadedBackbone(*key, self._open(card, self._store.backbone_of, self.engine.open))
+            open_backbone = partial(self.engine.open, precision=precision)
+            backbone = LoadedBackbone(*key, self._open(card, self._store.backbone_of, open_backbone))
         network = self._open(card, self._store.head_of, self.engine.open_head)
         loaded = LoadedHead(card, backbone, network)
         check_golden(loaded, self._engine_lock)

@@ -27,7 +27,8 @@ Decode = Literal["exact", "scaled"]
 Resize = Literal["bilinear", "load_img", "image_dataset", "center_crop"]
 Exif = Literal["applied", "ignored"]
 Format = Literal["keras", "h5", "saved_model"]
-Precision = Literal["f32", "bf16", "int8"]
+Lower = Literal["bf16", "int8"]
+Precision = Literal["f32", Lower]
 Origin = Literal["imagenet", "trained", "imported", "demo"]
 Pooling = Literal["gap", "gmp", "flatten", "average", "max"]
 
@@ -278,30 +279,41 @@ class Training(CardPart):
 
 
 class Quantization(CardPart):
-    """How `quantize` made the int8 backbone of this head, and its cost on held-out pictures."""
+    """How `quantize` made this head of another, and what that cost on held-out pictures.
+
+    What was not measured is null: bf16 may be published without pictures.
+    """
 
     source_head: HeadName = Field(
         description="The float32 head that has the same layers after the backbone."
     )
     source_version: int
-    files: dict[str, Sha256] = Field(description="The files of the int8 graph beside the card.")
-    built_with: str
-    weight_bytes: int = Field(description="The size of the int8 backbone's weights, in bytes.")
-    images_calibration: int
-    images_test: int
-    data: Sha256 = Field(description="The digest of the labels, files and splits.")
-    accuracy_before: float
-    accuracy_after: float
-    agreement: float = Field(
-        description="The share of pictures with the same likeliest class before and after."
+    files: dict[str, Sha256] = Field(
+        default={}, description="The files of the int8 graph beside the card; bf16 needs none."
     )
-    max_drop: float = Field(description="The largest fall in accuracy that was accepted, in points.")
+    built_with: str
+    weight_bytes: int = Field(description="The size of the backbone's weights, in bytes.")
+    images_calibration: int = 0
+    images_test: int = 0
+    data: Sha256 | None = Field(default=None, description="The digest of the labels, files and splits.")
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
+    agreement: float | None = Field(
+        default=None, description="The share of pictures with the same likeliest class before and after."
+    )
+    largest_change: float | None = Field(
+        default=None, description="The largest change of a probability on the held-out pictures."
+    )
+    max_drop: float | None = Field(
+        default=None, description="The largest fall in accuracy that was accepted, in points."
+    )
 
 
 class Golden(CardPart):
     """A small image (PNG, base64) and the probabilities it must get, in label order, within a tolerance.
 
-    Keras computed them. Those of an int8 backbone are its own, on the machine that made it.
+    Keras computed them; the tolerance of a bf16 head is wider. Those of an int8 backbone are its own, on
+    the machine that made it.
     """
 
     image: Base64Bytes

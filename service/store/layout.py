@@ -143,10 +143,10 @@ class Store:
         """
         if engine != "openvino" and card.source.format == "saved_model":
             raise NotForEngine("a SavedModel")
-        if card.quantization is None:
+        if engine != "openvino" and card.precision != "f32":
+            raise NotForEngine("an int8 graph" if card.precision == "int8" else "a bf16 head")
+        if card.precision != "int8":
             return self.compiled(card.backbone.digest, engine)
-        if engine != "openvino":
-            raise NotForEngine("an int8 graph")
         self.check_graph(card)
         return self.folder(card.head, card.version)
 

@@ -229,14 +229,14 @@ def test_what_is_not_compiled_names_the_command_that_compiles_it(bench):
 
 
 def test_an_int8_head_is_measured_on_its_own_engine_only(bench):
-    publish(bench.store, "gap-int8", quantization=quantization())
+    publish(bench.store, "gap-int8", quantization=quantization(), precision="int8")
     reason = "gap-int8 on keras: it is an int8 graph, which only the openvino engine runs."
     with pytest.raises(BadParameter, match=reason):
         measure(bench, Plan(seconds=1, engines=["keras"]), ["gap-int8"])
 
 
 def test_among_all_heads_an_int8_head_is_left_out_of_other_engines(bench):
-    int8 = publish(bench.store, "gap-int8", quantization=quantization())
+    int8 = publish(bench.store, "gap-int8", quantization=quantization(), precision="int8")
     publish_compiled_files(bench.store, "keras")
     publish_network(bench.store, FLATTEN, engine="keras")
     cards = [*cards_in(bench.store, ["gap", "flatten"]), int8]
@@ -246,7 +246,7 @@ def test_among_all_heads_an_int8_head_is_left_out_of_other_engines(bench):
 
 def test_an_int8_graph_that_was_damaged_meanwhile_is_told(bench):
     graph = quantization(files={"network.bin": "0" * 64})
-    cards = [publish(bench.store, "gap-int8", quantization=graph)]
+    cards = [publish(bench.store, "gap-int8", quantization=graph, precision="int8")]
     with pytest.raises(HeadUnavailable, match=r"network\.bin cannot be read"):
         bench.measure(PLAN, cards, "openvino", Children())
 

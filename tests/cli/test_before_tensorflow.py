@@ -66,7 +66,7 @@ def store(folder) -> Store:
     """`gap` and `gap-int8`, both compiled, `broken`, and `flatten` on another backbone; all made up."""
     made = filled(folder)
     card = publish(made)
-    publish(made, "gap-int8", quantization=quantization())
+    publish(made, "gap-int8", quantization=quantization(), precision="int8")
     publish(made, "flatten", backbone=card.backbone.model_copy(update={"digest": "c" * 64}))
     saved = {"saved_model/saved_model.pb": "0" * 64}
     publish(made, "saved", source=Source(format="saved_model", files=saved))
@@ -119,7 +119,7 @@ MISTAKES = {
     "check gap --images @nowhere": "There is no folder",
     "check gap --images @pictures": "has no label 'mauve'",
     "check gap --images @single": "holds 1 pictures of 1 classes",
-    "check gap-int8 --images @photos": "is an int8 head; check gap, of which it was made",
+    "check gap-int8 --images @photos": "quantize made gap-int8 of gap; check that one.",
     "train @nowhere --head gap": "There is no folder",
     "train @one --head gap": "holds 1 folders of pictures",
     "train @pictures --head gab": "'gab' is no pooling",
@@ -134,7 +134,9 @@ MISTAKES = {
     "quantize gap --images @nowhere": "There is no folder",
     "quantize gap --images @pictures": "gap has no label 'mauve'",
     "quantize gap --images @pictures --max-drop 101": "not between 0 and 100",
-    "quantize gap-int8 --images @pictures": "is an int8 head already",
+    "quantize gap-int8 --images @pictures": "is in int8 already",
+    "quantize gap": "int8 is calibrated on pictures: say --images FOLDER",
+    "quantize gap --to bf16 --images @nowhere": "There is no folder",
     "quantize gap flatten --images @pictures": "do not share a backbone",
     "compile nothing": "no head named 'nothing'; heads in the store: broken, flatten",
     "compile gap --version 7": "Head gap has no version 7; versions in the store: 1.",

@@ -153,7 +153,7 @@ def test_an_answer_that_is_not_ours_is_told_as_such(call, answer, told):
 
 
 EXPLAINED = (
-    b'{"head":"gap","version":1,"engine":"openvino","results":[{"index":3,"label":"red","probability":'
+    b'{"head":"gap","version":1,"engine":"openvino","precision":"f32","results":[{"index":3,"label":"red","probability":'
     b'0.9,"logit":4.0,"constant":1.0,"grid":[[1,2],[0,0]]}],'
     b'"timing_ms":{"decode":1,"queue":1,"inference":1,"total":3}}'
 )
@@ -172,7 +172,7 @@ def test_an_explanation_can_be_a_picture(call):
 
 
 SHIFTED = (
-    b'{"offsets":[[8,-4]],"heads":[{"head":"gap","version":1,"engine":"openvino","index":0,"label":"red",'
+    b'{"offsets":[[8,-4]],"heads":[{"head":"gap","version":1,"engine":"openvino","precision":"f32","index":0,"label":"red",'
     b'"probability":0.9,"stability":1.0,"drift_mean":0.1,"drift_max":0.1,"answers":[{"index":0,'
     b'"label":"red","probability":0.8,"kept":0.8}]}],'
     b'"timing_ms":{"decode":1,"queue":1,"inference":1,"total":3}}'

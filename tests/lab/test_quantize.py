@@ -247,6 +247,30 @@ def test_it_answers_over_http_and_is_described(store, images):
     assert ALONE in refused.json()["error"]
 
 
+def test_what_bf16_costs_is_what_numpy_finds(small_store, copied, images):
+    copy, (pixels, truth) = copied(small_store), pictures(images / "test")
+    engine = open_engine("openvino", 2)
+    done = run(
+        "quantize", *HEADS, "--to", "bf16", "--images", str(images), "--store-dir", str(copy.root)
+    )
+    if engine.computes_in("bf16") != "bf16":
+        assert "This processor has no bf16" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    for head in HEADS:
+        one = copy.card(f"{head}-bf16", 1)
+        backbone = engine.open(copy.backbone_of(one, "openvino"), "bf16")
+        network = engine.open(copy.head_of(one, "openvino"))
+        before = answers(copy, head, pixels)
+        after = np.concatenate([network(backbone(picture[np.newaxis])).copy() for picture in pixels])
+        told = one.quantization
+        assert told.accuracy_before == np.mean(before.argmax(axis=1) == truth)
+        assert told.accuracy_after == np.mean(after.argmax(axis=1) == truth)
+        assert told.agreement == np.mean(before.argmax(axis=1) == after.argmax(axis=1))
+        assert told.largest_change == pytest.approx(np.abs(after - before).max(), abs=1e-5)
+        assert 1e-5 < told.largest_change < 0.05
+
+
 @pytest.fixture(scope="module")
 def unlucky(store, images, tmp_path_factory):
     """The same pictures for training, and to test on those that int8 gets wrong."""
@@ -312,7 +336,7 @@ def published(folder: Path, *heads: str, **changes) -> tuple[Store, list]:
 
 def refusal(store, cards, folder, max_drop=0.5):
     with pytest.raises(CommandError) as refused:
-        quantize(store, cards, folder, max_drop)
+        quantize(store, cards, "int8", folder, max_drop)
     return str(refused.value)
 
 
@@ -330,8 +354,10 @@ def test_heads_with_another_input_are_refused(tmp_path):
 
 
 def test_an_int8_head_is_refused(tmp_path):
-    store, cards = published(tmp_path, "gap-int8", quantization=quantization())
-    assert refusal(store, cards, tmp_path) == "gap-int8 is an int8 head already."
+    store, cards = published(tmp_path, "gap-int8", quantization=quantization(), precision="int8")
+    assert refusal(store, cards, tmp_path) == (
+        "gap-int8 is in int8 already; name the head it was made of."
+    )
 
 
 def test_a_name_that_would_be_too_long_is_refused(tmp_path):

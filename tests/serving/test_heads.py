@@ -93,9 +93,9 @@ class HeldEngine(FakeEngine):
         super().__init__()
         self.let = threading.Semaphore(0)
 
-    def open(self, folder):
+    def open(self, folder, *how, **more):
         assert self.let.acquire(timeout=PATIENCE_S)
-        return super().open(folder)
+        return super().open(folder, *how, **more)
 
 
 def test_readers_see_all_heads_or_none(store):
@@ -193,6 +193,25 @@ def test_heads_whose_backbone_differs_do_not_share(store):
     publish(store, "flatten", structure=structure(digest=FLATTEN), backbone=other)
     heads = load(store, FakeEngine(n0=MeanBackbone()))
     assert heads.get("gap").backbone is not heads.get("flatten").backbone
+
+
+class NoBf16(FakeEngine):
+    """On a processor without bfloat16."""
+
+    def computes_in(self, precision):
+        return "f32" if precision == "bf16" else precision
+
+
+@pytest.mark.parametrize("engine", [FakeEngine, NoBf16])
+def test_a_bf16_head_shares_with_a_float32_one_only_where_it_computes_in_float32(store, engine, caplog):
+    publish(store, "gap-bf16", precision="bf16")
+    heads = load(store, engine())
+    low, full = (heads.get(name).backbone for name in ("gap-bf16", "gap"))
+    is_slower = engine is NoBf16
+    assert (low is full) == is_slower
+    assert (full.computes_in, low.computes_in) == ("f32", "f32" if is_slower else "bf16")
+    told = "this processor has no bf16; it computes in f32, and is no faster for it"
+    assert (told in caplog.text) == is_slower
 
 
 def test_single_images_are_warm_before_the_heads_serve_and_larger_batches_later(store):

@@ -34,6 +34,9 @@ class HeadCard(BaseModel):
     labels: list[str]
     source: Source
     precision: Precision
+    computes_in: Precision = Field(
+        description="What the backbone computes in here: f32 for a bf16 head on a processor without it."
+    )
     input: Input
     output: Output
     backbone: Backbone
@@ -97,6 +100,7 @@ def _head_card(head: LoadedHead, serving: dict[str, LoadedHead], engine: str) ->
     return HeadCard(
         **{name: getattr(card, name) for name in same},
         engine=engine,
+        computes_in=head.backbone.computes_in,
         labels=list(card.labels),
         backbone=card.backbone,
         structure=card.structure,

@@ -12,6 +12,7 @@ from service.serving.classifier import Classified, Explanations, Stages, rank
 from service.serving.deadline import Deadline
 from service.serving.explain.shift import IN_PLACE, Offset, stability_of
 from service.serving.loading import LoadedHead
+from service.store.card import Precision
 
 DEFAULT_TOP_K = 5
 
@@ -56,6 +57,9 @@ class AnsweringHead(BaseModel):
     head: str
     version: int
     engine: str
+    precision: Precision | None = Field(
+        default=None, description="What its backbone computed in; servers before 0.2 do not say."
+    )
 
 
 class Predicted(AnsweringHead):
@@ -207,7 +211,12 @@ def shifted(
 
 
 def _answering(head: LoadedHead, engine: str) -> dict[str, Any]:
-    return {"head": head.card.head, "version": head.card.version, "engine": engine}
+    return {
+        "head": head.card.head,
+        "version": head.card.version,
+        "engine": engine,
+        "precision": head.backbone.computes_in,
+    }
 
 
 def _prediction(probabilities: NDArray[np.float32], index: int, head: LoadedHead) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def check_head(store: Store, card: Card, folder: Path) -> str | None:
     """
     if card.quantization is not None:
         raise CommandError(
-            f"{card.head} is an int8 head; check {card.quantization.source_head}, of which it was made."
+            f"quantize made {card.head} of {card.quantization.source_head}; check that one."
         )
     pictures = choose(folder, card.labels)
     source = store.source_of(card)

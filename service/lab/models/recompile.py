@@ -36,7 +36,7 @@ def recompile(store: Store, head: str, version: int, engine: EngineName) -> Card
     backbone, head = cut.graphs() if engine == "openvino" else cut.networks()
     write = compiling.store_openvino if engine == "openvino" else compiling.store_keras
     write(store, head, card.structure.digest)
-    if card.quantization is None:
+    if card.precision != "int8":
         write(store, backbone, card.backbone.digest)
     return card
 

@@ -1,4 +1,4 @@
-"""`resnet-heads quantize`: makes one int8 backbone for heads that share theirs; heads stay float32."""
+"""`resnet-heads quantize`: heads on one backbone of lower precision; their own layers stay float32."""
 
 import service.serving.engines.quiet_tensorflow  # noqa: F401 (before Keras)
 
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
 
 from service.console import say
 from service.errors import CommandError
-from service.lab.checks import INT8, check_quantize
+from service.lab.checks import check_quantize
 from service.lab.data import photographs
 from service.lab.data.features import Decoded
 from service.lab.data.photographs import TRAIN, Photograph, Photographs
@@ -27,9 +28,9 @@ from service.lab.models.recompile import recompile
 from service.lab.precision import int8
 from service.lab.training.trials import Trial, compare_heads, read_batches, usable
 from service.serving.engines import Network
-from service.serving.engines.openvino import NETWORK, WEIGHTS, OpenVinoEngine
+from service.serving.engines.openvino import NETWORK, OpenVinoEngine
 from service.serving.host import available_cores
-from service.store.card import Card, Golden, Quantization
+from service.store.card import Card, Golden, Lower, Quantization
 from service.store.layout import Store, sha256_of
 from service.store.publish import publish_version, staged
 
@@ -37,47 +38,87 @@ CALIBRATION_IMAGES = 300  # NNCF's own default
 # The same graph on kernels for AVX2, with VNNI or without, gave equal features; those for SSE4.1 were
 # 2 % of the features' spread away, which the layers of a head may enlarge.
 GOLDEN_TOLERANCE = 0.05
+BF16_BYTES = 2
 
 
 @dataclass(frozen=True)
-class Int8Backbone:
-    """The int8 backbone of a run, and its origin; `data` is the digest of the photographs."""
+class LowerBackbone:
+    """The backbone of a run in lower precision; that of int8 is a `graph` of its own."""
 
-    graph: ov.Model
-    digest: str
+    precision: Lower
     network: Network
-    images_calibration: int
-    data: str
+    digest: str
+    weight_bytes: int
+    built_with: str
+    graph: ov.Model | None = None
+    images_calibration: int = 0
 
 
-def quantize(store: Store, cards: Sequence[Card], folder: Path, max_drop: float) -> list[Card]:
-    """Publishes `<head>-int8` for each card, all on one int8 backbone.
+def quantize(
+    store: Store, cards: Sequence[Card], to: Lower, folder: Path | None, max_drop: float
+) -> list[Card]:
+    """Publishes `<head>-<to>` for each card, all on one backbone of that precision.
 
+    Photographs in `folder` calibrate int8, and tell what the precision costs; bf16 may do without.
     Raises CommandError or VersionError, and publishes nothing, when the heads do not share a backbone,
     the pictures' classes are not their labels, or an accuracy falls by more than `max_drop` points.
     """
-    check_quantize(store, cards, folder, max_drop)
-    found = photographs.read_photographs(folder)
-    for note in found.notes:
+    check_quantize(store, cards, to, folder, max_drop)
+    engine = OpenVinoEngine(available_cores())
+    if folder and engine.computes_in(to) != to:
+        raise CommandError(
+            f"This processor has no {to}, so that its cost cannot be measured here: leave out --images, "
+            "or measure on another."
+        )
+    found = photographs.read_photographs(folder) if folder else None
+    for note in found.notes if found else ():
         say(note)
     for card in cards:
-        store.source_of(card)  # Checks its files: the published version holds copies of them.
+        store.source_of(card)  # Checks its files, which the published version has too.
         recompile(store, card.head, card.version, "openvino")
     decoded = Decoded(cards[0].input, available_cores())
+    source = ov.Core().read_model(store.backbone_of(cards[0], "openvino") / NETWORK)
+    if to == "int8" and found:
+        backbone = _to_int8(engine, source, found, decoded)
+    else:
+        backbone = _to_bf16(engine, source, cards[0])
+    heads = [engine.open(store.head_of(card, "openvino")) for card in cards]
+    costs: list[dict[str, Any]] = [{} for _ in cards]
+    if found:
+        found = usable(found, decoded)
+        trials = compare_heads(cards, heads, (engine.compile(source), backbone.network), decoded, found)
+        data = usable(found, decoded).digest()
+        _check_drops(trials, max_drop)
+        costs = [_cost(one) | {"data": data, "max_drop": max_drop} for one in trials]
+    return _publish(store, list(zip(cards, heads, costs, strict=True)), backbone)
+
+
+def _to_bf16(engine: OpenVinoEngine, source: ov.Model, card: Card) -> LowerBackbone:
+    """The same graph, which the engine computes in bfloat16."""
+    return LowerBackbone(
+        precision="bf16",
+        network=engine.compile(source, "bf16"),
+        digest=card.backbone.digest,
+        weight_bytes=BF16_BYTES * card.backbone.parameters,
+        built_with=f"openvino {ov.__version__}",
+    )
+
+
+def _to_int8(
+    engine: OpenVinoEngine, source: ov.Model, found: Photographs, decoded: Decoded
+) -> LowerBackbone:
     batches = read_batches(decoded, choose_for_calibration(found), "Reading pictures")
     pictures = [row[np.newaxis] for _, rows in batches for row in rows]
-    found = usable(found, decoded)
-
-    engine = OpenVinoEngine(available_cores())
-    source = ov.Core().read_model(store.backbone_of(cards[0], "openvino") / NETWORK)
     graph = int8.to_int8(source, pictures)
-    networks = (engine.compile(source), engine.compile(graph))
-    heads = [engine.open(store.head_of(card, "openvino")) for card in cards]
-    trials = compare_heads(cards, heads, networks, decoded, found)
-    found = usable(found, decoded)
-    _check_drops(trials, max_drop)
-    backbone = Int8Backbone(graph, digest_of(graph), networks[1], len(pictures), found.digest())
-    return _publish(store, trials, backbone, max_drop)
+    return LowerBackbone(
+        precision="int8",
+        network=engine.compile(graph),
+        digest=digest_of(graph),
+        weight_bytes=int8.constant_bytes(graph),
+        built_with=int8.BUILT_WITH,
+        graph=graph,
+        images_calibration=len(pictures),
+    )
 
 
 def choose_for_calibration(found: Photographs) -> list[Photograph]:
@@ -99,54 +140,73 @@ def _check_drops(trials: Sequence[Trial], max_drop: float) -> None:
             )
 
 
+def _cost(one: Trial) -> dict[str, Any]:
+    """The fields of a card that say what the precision costs."""
+    images = len(one.truth)
+    return {
+        "images_test": images,
+        "accuracy_before": one.right(one.before) / images,
+        "accuracy_after": one.right(one.after) / images,
+        "agreement": one.agreement(),
+        "largest_change": float(np.abs(one.after - one.before).max()),
+    }
+
+
 def _publish(
-    store: Store, trials: Sequence[Trial], backbone: Int8Backbone, max_drop: float
+    store: Store, made: Sequence[tuple[Card, Network, dict[str, Any]]], backbone: LowerBackbone
 ) -> list[Card]:
     """Prepares the folders of all versions before it publishes the first."""
     with contextlib.ExitStack() as stack:
         ready = []
-        for one in trials:
+        for card, head, cost in made:
             folder = stack.enter_context(staged(store.root))
-            source = store.source_of(one.card)
-            copy = shutil.copytree if source.is_dir() else shutil.copyfile
-            copy(source, folder / source.name)
-            ov.save_model(backbone.graph, folder / NETWORK, compress_to_fp16=False)
-            ready.append((folder, _card(one, backbone, folder, max_drop)))
+            _link(store.source_of(card), folder)
+            answer = card.golden
+            if backbone.graph:
+                ov.save_model(backbone.graph, folder / NETWORK, compress_to_fp16=False)
+                answer = _answer(card, backbone.network, head)
+            files = {file.name: sha256_of(file) for file in sorted(folder.glob("network.*"))}
+            ready.append((folder, _card(card, backbone, cost | {"files": files}, answer)))
         return [publish_version(store, folder, card) for folder, card in ready]
 
 
-def _card(one: Trial, backbone: Int8Backbone, folder: Path, max_drop: float) -> Card:
+def _link(source: Path, folder: Path) -> None:
+    """Puts the source into a folder, as links to its files where the disk has such links."""
+    for file in source.rglob("*") if source.is_dir() else (source,):
+        if file.is_file():
+            target = folder / file.relative_to(source.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(file)
+            except OSError:
+                shutil.copyfile(file, target)
+
+
+def _card(card: Card, backbone: LowerBackbone, cost: dict[str, Any], answer: Golden) -> Card:
     """The float32 head's card with a new backbone and golden answer, and without its training scores."""
-    card, images = one.card, len(one.truth)
     quantization = Quantization(
         source_head=card.head,
         source_version=card.version,
-        files={name: sha256_of(folder / name) for name in (NETWORK, WEIGHTS)},
-        built_with=int8.BUILT_WITH,
-        weight_bytes=int8.constant_bytes(backbone.graph),
+        built_with=backbone.built_with,
+        weight_bytes=backbone.weight_bytes,
         images_calibration=backbone.images_calibration,
-        images_test=images,
-        data=backbone.data,
-        accuracy_before=one.right(one.before) / images,
-        accuracy_after=one.right(one.after) / images,
-        agreement=float(np.mean(one.before == one.after)),
-        max_drop=max_drop,
+        **cost,
     )
+    # The tolerance is for lower precision, and still rejects wrong answers of any confidence.
+    tolerance = min(GOLDEN_TOLERANCE, max(answer.probabilities) / 2)
     changes = {
-        "head": card.head + INT8,
+        "head": f"{card.head}-{backbone.precision}",
         "created": datetime.now(UTC),
         "backbone": card.backbone.model_copy(update={"digest": backbone.digest}),
-        "precision": "int8",
+        "precision": backbone.precision,
         "training": None,
         "quantization": quantization,
-        "golden": _golden(one, backbone),
+        "golden": answer.model_copy(update={"tolerance": tolerance}),
     }
     return card.model_copy(update=changes)
 
 
-def _golden(one: Trial, backbone: Int8Backbone) -> Golden:
-    """The int8 backbone's own answer here; its tolerance rejects wrong answers of any confidence."""
+def _answer(card: Card, backbone: Network, head: Network) -> Golden:
+    """The int8 backbone's own answer here."""
     files = golden.candidates()
-    features = backbone.network(golden.decoded(files, one.card.input))
-    chosen = golden.choose_golden(files, one.network(features))
-    return chosen.model_copy(update={"tolerance": min(GOLDEN_TOLERANCE, max(chosen.probabilities) / 2)})
+    return golden.choose_golden(files, head(backbone(golden.decoded(files, card.input))))

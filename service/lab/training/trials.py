@@ -13,23 +13,26 @@ from service.lab.data.photographs import TEST, Photograph, Photographs
 from service.serving.engines import Network
 from service.store.card import Card
 
-Classes = NDArray[np.int64]
+Probabilities = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A head, and its top-1 classes on held-out pictures with its backbone and with the replacement."""
+    """A head, and its probabilities (n, classes) for held-out pictures with both backbones."""
 
     card: Card
-    network: Network
     truth: Sequence[str]
-    before: Classes
-    after: Classes
+    before: Probabilities
+    after: Probabilities
 
-    def right(self, guesses: Classes) -> int:
-        """The number of right guesses, compared by name: two classes of ImageNet share one."""
-        names = [self.card.labels[guess] for guess in guesses]
+    def right(self, probabilities: Probabilities) -> int:
+        """The number of right answers, compared by name: two classes of ImageNet share one."""
+        names = [self.card.labels[guess] for guess in probabilities.argmax(axis=1)]
         return sum(name == label for name, label in zip(names, self.truth, strict=True))
+
+    def agreement(self) -> float:
+        """The share of pictures whose likeliest class is the same with both."""
+        return float(np.mean(self.before.argmax(axis=1) == self.after.argmax(axis=1)))
 
     def drop(self) -> float:
         """The loss of accuracy in percentage points."""
@@ -39,22 +42,22 @@ class Trial:
 def compare_heads(
     cards: Sequence[Card],
     heads: Sequence[Network],
-    backbones: Sequence[Network],
+    backbones: tuple[Network, Network],
     decoded: Decoded,
     found: Photographs,
 ) -> list[Trial]:
     """Runs every head on both backbones, on all readable held-out pictures."""
     truth: list[str] = []
-    guesses: list[list[list[int]]] = [[[] for _ in backbones] for _ in heads]
-    for ones, pixels in read_batches(decoded, found.splits[TEST], "Comparing int8 with float32"):
+    answers: list[tuple[list[Probabilities], list[Probabilities]]] = [([], []) for _ in heads]
+    for ones, pixels in read_batches(decoded, found.splits[TEST], "Comparing with float32"):
         truth += [found.labels[one.label] for one in ones]
         for at, backbone in enumerate(backbones):
             features = backbone(pixels)
-            for of_head, head in zip(guesses, heads, strict=True):
-                of_head[at] += head(features).argmax(axis=1).tolist()
+            for of_head, head in zip(answers, heads, strict=True):
+                of_head[at].append(head(features).copy())
     return [
-        Trial(card, head, truth, *(np.array(of_backbone, np.int64) for of_backbone in of_head))
-        for card, head, of_head in zip(cards, heads, guesses, strict=True)
+        Trial(card, truth, *map(np.concatenate, of_head))
+        for card, of_head in zip(cards, answers, strict=True)
     ]
 
 

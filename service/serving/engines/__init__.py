@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from service.serving import child_process
 from service.serving.explain.layers import Layer
+from service.store.card import Precision
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,10 @@ class Engine(Protocol):
     def name(self) -> EngineName:
         """The engine's name in cards, settings and answers."""
 
-    def open(self, folder: Path) -> BackboneNetwork:
+    def computes_in(self, precision: Precision) -> Precision:
+        """What a backbone of this precision computes in here: f32 instead of a bf16 that is not here."""
+
+    def open(self, folder: Path, precision: Precision = "f32") -> BackboneNetwork:
         """Opens the backbone whose compiled files are in `folder`. Raises VersionError."""
 
     def open_head(self, folder: Path) -> HeadNetwork:

@@ -21,6 +21,7 @@ from service.errors import VersionError
 from service.serving.engines import EngineName
 from service.serving.engines.keras_layers import Logits
 from service.serving.explain.layers import Array, Layer, total
+from service.store.card import Precision
 
 NETWORK = "network.keras"
 
@@ -95,7 +96,11 @@ class KerasEngine:
         # TensorFloat-32 is 1e-3 away from float32.
         tf.config.experimental.enable_tensor_float_32_execution(False)
 
-    def open(self, folder: Path) -> KerasNetwork:
+    def computes_in(self, precision: Precision) -> Precision:  # noqa: ARG002 (the store opens no other here)
+        """Always f32."""
+        return "f32"
+
+    def open(self, folder: Path, precision: Precision = "f32") -> KerasNetwork:  # noqa: ARG002
         """Loads `folder`/network.keras in safe mode."""
         return KerasNetwork(_load(folder))
 

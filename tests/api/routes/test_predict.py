@@ -131,5 +131,5 @@ def test_the_wrong_word_for_the_route_is_refused(client):
 
 def test_answers_are_json_of_the_documented_shape(client):
     answer = json.loads(client.post("/predict", content=RED).content)
-    assert list(answer) == ["head", "version", "engine", "results", "timing_ms"]
+    assert list(answer) == ["head", "version", "engine", "precision", "results", "timing_ms"]
     assert list(answer["timing_ms"]) == ["decode", "queue", "inference", "total"]
