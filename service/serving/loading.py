@@ -83,7 +83,7 @@ class Loader:
         """
         card = self._store.card(head, version)
         precision = self.engine.computes_in(card.precision)
-        if precision != card.precision and self.engine.name == "openvino":
+        if precision != card.precision:
             log.warning(SLOWER, head, version, card.precision, precision)
         key = (card.backbone.digest, card.input, precision)
         backbone = self._backbones.get(key)

@@ -141,17 +141,15 @@ class Store:
         Raises NotCompiled, NotForEngine, or VersionError when an int8 graph is damaged, which cannot be
         rebuilt.
         """
-        if engine != "openvino" and card.source.format == "saved_model":
-            raise NotForEngine("a SavedModel")
-        if engine != "openvino" and card.precision != "f32":
-            raise NotForEngine("an int8 graph" if card.precision == "int8" else "a bf16 head")
+        _check_engine(card, engine)
         if card.precision != "int8":
             return self.compiled(card.backbone.digest, engine)
         self.check_graph(card)
         return self.folder(card.head, card.version)
 
     def head_of(self, card: Card, engine: str) -> Path:
-        """The folder of a version's head for an engine. Raises NotCompiled."""
+        """The folder of a version's head for an engine. Raises NotCompiled or NotForEngine."""
+        _check_engine(card, engine)
         return self.compiled(card.structure.digest, engine)
 
     def compiled(self, digest: str, engine: str) -> Path:
@@ -217,6 +215,16 @@ class Store:
     def _writable(self) -> Path:
         """The store, or the cache folder where the store is read-only."""
         return self.root if os.access(self.root, os.W_OK) else self.cache
+
+
+def _check_engine(card: Card, engine: str) -> None:
+    """Raises NotForEngine for what only the openvino engine runs."""
+    if engine == "openvino":
+        return
+    if card.source.format == "saved_model":
+        raise NotForEngine("a SavedModel")
+    if card.precision != "f32":
+        raise NotForEngine("an int8 graph" if card.precision == "int8" else "a bf16 head")
 
 
 def sha256_of(path: Path) -> str:

@@ -5,13 +5,14 @@ import shutil
 import httpx
 import numpy as np
 import pytest
-from fakes import FakeEngine, picture
+from fakes import picture
 from PIL import Image
 from process import run, serving
 from stored import failures, load, load_real
 from waiting import wait_until
 
 from service.errors import CommandError
+from service.lab.models.recompile import recompile
 from service.lab.precision.quantize import quantize
 from service.serving.engines import open_engine
 from service.store.layout import Store
@@ -88,12 +89,14 @@ def test_it_answers_a_little_otherwise_than_in_float32(loaded, head):
     np.testing.assert_array_equal(low.network(features[0]), answers[0], "heads compute in float32")
 
 
-def test_the_keras_engine_refuses_it(store):
-    class Keras(FakeEngine):
-        name = "keras"
-
-    told = failures(load(store, Keras()))
-    assert told["gap-bf16"] == {1: "it is a bf16 head, which only the openvino engine runs."}
+def test_the_keras_engine_refuses_it_also_where_it_has_that_backbone_in_float32(store, copied):
+    both = copied(store)
+    for head in HEADS:
+        recompile(both, head, 1, "keras")
+    heads = load(both, open_engine("keras", 2))
+    assert set(heads.serving()) == {*HEADS}
+    told = {1: "it is a bf16 head, which only the openvino engine runs."}
+    assert failures(heads) == {"gap-bf16": told, "flatten-bf16": told}
 
 
 def test_it_is_described_and_answers_name_their_precision(store):

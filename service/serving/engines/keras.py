@@ -96,11 +96,15 @@ class KerasEngine:
         # TensorFloat-32 is 1e-3 away from float32.
         tf.config.experimental.enable_tensor_float_32_execution(False)
 
-    def computes_in(self, precision: Precision) -> Precision:  # noqa: ARG002 (the store opens no other here)
-        """Always f32."""
-        return "f32"
+    def computes_in(self, precision: Precision) -> Precision:
+        """The same: the store gives this engine no other than f32."""
+        return precision
 
-    def open(self, folder: Path, precision: Precision = "f32") -> KerasNetwork:  # noqa: ARG002
+    def open(
+        self,
+        folder: Path,
+        precision: Precision = "f32",  # noqa: ARG002 (the store gives this engine no other)
+    ) -> KerasNetwork:
         """Loads `folder`/network.keras in safe mode."""
         return KerasNetwork(_load(folder))
 
