@@ -41,9 +41,13 @@ def needed_bytes(subject: Subject, batch_size: int) -> float:
 
 
 def weight_bytes(card: Card) -> int:
-    """The bytes of the weights of backbone and head: float32, except those of other precisions."""
-    quantized = card.quantization
-    backbone = quantized.weight_bytes if quantized else FLOAT_BYTES * card.backbone.parameters
+    """The bytes of the weights of backbone and head: float32, except an int8 backbone's.
+
+    Those of a bf16 backbone are opened in float32, and stay so on a processor without bfloat16.
+    """
+    backbone = FLOAT_BYTES * card.backbone.parameters
+    if card.precision == "int8" and card.quantization:
+        backbone = card.quantization.weight_bytes
     return backbone + card.structure.weight_bytes
 
 

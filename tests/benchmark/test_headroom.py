@@ -28,8 +28,10 @@ def test_weights_are_exact():
 
 
 def test_the_weights_of_an_int8_backbone_are_those_of_its_graph():
-    one = subject(1000).card.model_copy(update={"quantization": quantization(weight_bytes=23_667_884)})
+    made = {"quantization": quantization(weight_bytes=23_667_884)}
+    one = subject(1000).card.model_copy(update=made | {"precision": "int8"})
     assert weight_bytes(one) == 23_667_884 + 4 * (2048 * 1000 + 1000)
+    assert weight_bytes(one.model_copy(update={"precision": "bf16"})) == weight_bytes(subject(1000).card)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from service.lab.models import golden
 from service.lab.models.compile import digest_of
 from service.lab.models.recompile import recompile
 from service.lab.precision import int8
-from service.lab.training.trials import Trial, compare_heads, read_batches, usable
+from service.lab.precision.trials import Trial, compare_heads, read_batches, usable
 from service.serving.engines import Network
 from service.serving.engines.openvino import NETWORK, OpenVinoEngine
 from service.serving.host import available_cores
