@@ -17,6 +17,7 @@ export class Benchmark {
       if (this.running) this.running.abort();
       else this.#measure();
     });
+    byId("measure-now").disabled = false;
   }
 
   async showLast() {

@@ -59,6 +59,7 @@ function pieces(size, by) {
 export function listen({ source, input, take, refuse }) {
   const given = (files) => (files?.length ? take(files[0].name, files[0]) : undefined);
   input.addEventListener("change", () => { given(input.files); input.value = ""; });
+  given(input.files);
   addEventListener("paste", (event) => given(event.clipboardData?.files));
   addEventListener("dragover", (event) => { event.preventDefault(); source.classList.add("over"); });
   addEventListener("dragleave", (event) => { if (!event.relatedTarget) source.classList.remove("over"); });
@@ -75,5 +76,6 @@ export function listen({ source, input, take, refuse }) {
       if (response?.ok) take(button.firstElementChild.alt, await response.blob());
       else refuse("The server does not answer. Is it still running?");
     });
+    button.disabled = false;
   }
 }

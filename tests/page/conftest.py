@@ -88,7 +88,9 @@ def serve() -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def visit(browser: Browser, serve: object) -> Iterator[Callable[..., Visit]]:  # noqa: ARG001 (for its order)
-    """Opens a URL as a person would; `options` are of Playwright's browser contexts.
+    """Opens a URL as a person would, and waits `until` it is loaded.
+
+    `options` are of Playwright's browser contexts.
 
     It asks for `serve` so that pages are closed before their servers are stopped.
 
@@ -97,7 +99,7 @@ def visit(browser: Browser, serve: object) -> Iterator[Callable[..., Visit]]:  #
     visits = []
     with ExitStack() as stack:
 
-        def open_page(url: str, prepare=lambda _: None, **options) -> Visit:
+        def open_page(url: str, prepare=lambda _: None, until="load", **options) -> Visit:
             page = stack.enter_context(browser.new_page(**options))
             page.set_default_timeout(PATIENCE_MS)
             one = Visit(page)
@@ -106,7 +108,7 @@ def visit(browser: Browser, serve: object) -> Iterator[Callable[..., Visit]]:  #
             page.on("request", lambda request: one.requests.append(request.url))
             page.add_init_script(VIOLATIONS)
             prepare(page)
-            page.goto(url)
+            page.goto(url, wait_until=until)
             visits.append((one, urlsplit(url).netloc))
             return one
 

@@ -24,6 +24,28 @@ def test_a_text_file_gets_a_readable_error_and_the_last_answers_stay(visit, serv
     expect(notice).to_be_hidden()
 
 
+def test_what_is_done_before_the_scripts_are_there_is_not_lost(visit, serve, imagined):
+    """On a slow line the page is seen before its scripts: buttons wait, and a chosen picture is kept."""
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    def late(page):
+        imagined(page)
+        page.route("**/page.js", hold)
+
+    seen = visit(serve(), late, until="commit")
+    page = seen.page
+    expect(page.get_by_role("button", name="Measure now")).to_be_disabled()
+    expect(page.locator("[data-example]").first).to_be_disabled()
+    page.set_input_files("#file", RED)
+    held[0].continue_()
+    expect(page.locator("#agreement")).to_have_text("Both heads agree: red.")
+    expect(page.get_by_role("button", name="Measure now")).to_be_enabled()
+    expect(page.locator("[data-example]").first).to_be_enabled()
+
+
 def test_json_is_a_file_like_any_other(visit, serve):
     page = visit(serve()).page
     body = {"name": "a.json", "mimeType": "application/json", "buffer": b'{"images": []}'}
