@@ -295,12 +295,15 @@ def source(sha256: str, size: int | None = None) -> Source:
     return Source(format="keras", files={MODEL: sha256}, bytes=size)
 
 
+INT8_GRAPH = b"a graph"
+
+
 def quantization(**changes) -> Quantization:
     """That of an int8 head; `changes` are fields."""
     fields = {
         "source_head": "gap",
         "source_version": 1,
-        "files": {},
+        "files": {"network.xml": hashlib.sha256(INT8_GRAPH).hexdigest()},
         "built_with": "fakes 1",
         "weight_bytes": 25,
         "images_calibration": 4,
@@ -323,6 +326,8 @@ def publish(store: Store, name: str = "gap", model: bytes = b"a model", **change
     """Publishes a version whose model file holds `model`; returns its card, with its number."""
     with staged(store.root) as folder:
         (folder / MODEL).write_bytes(model)
+        if changes.get("precision") == "int8":
+            (folder / "network.xml").write_bytes(INT8_GRAPH)
         kept = source(hashlib.sha256(model).hexdigest())
         return publish_version(store, folder, card(name, **({"source": kept} | changes)))
 

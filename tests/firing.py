@@ -56,7 +56,7 @@ def failed(reason, values="1x30"):
 
 
 def serving(where, version, values="1x30"):
-    return {f'resnet_heads_serving{{{where},head="gap",version="{version}"}}': values}
+    return {f'resnet_heads_serving{{{where},head="gap",version="{version}",precision="f32"}}': values}
 
 
 NO_READY, NOT_READY = "ResnetHeadsNoReadyInstance", "ResnetHeadsInstanceNotReady"

@@ -58,7 +58,9 @@ class State(Collector):
 
     def _versions(self) -> Iterable[Metric]:
         serving = GaugeMetricFamily(
-            "resnet_heads_serving", "The version of a head that serves", labels=["head", "version"]
+            "resnet_heads_serving",
+            "The version of a head that serves, and what its backbone computes in",
+            labels=["head", "version", "precision"],
         )
         failed = GaugeMetricFamily(
             "resnet_heads_failed_versions",
@@ -67,7 +69,8 @@ class State(Collector):
         )
         for name, status in self.heads.statuses.items():
             if status.serving:
-                serving.add_metric([name, str(status.serving.card.version)], 1)
+                one = status.serving
+                serving.add_metric([name, str(one.card.version), one.backbone.computes_in], 1)
             golden = len(status.golden_failures)
             failed.add_metric([name, "golden-check"], golden)
             failed.add_metric([name, "other"], len(status.failures) - golden)

@@ -41,7 +41,7 @@ def needed_bytes(subject: Subject, batch_size: int) -> float:
 
 
 def weight_bytes(card: Card) -> int:
-    """The bytes of the weights of backbone and head: float32, except an int8 backbone's.
+    """The bytes of the weights of backbone and head: float32, except what is int8.
 
     Those of a bf16 backbone are opened in float32, and stay so on a processor without bfloat16.
     """

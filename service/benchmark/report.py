@@ -5,7 +5,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.serving.engines import EngineName
-from service.store.card import Precision
+from service.store.card import HeadWeights, Precision
 
 
 class ReportPart(BaseModel):
@@ -68,6 +68,7 @@ class MeasuredHead(ReportPart):
     version: int
     engine: EngineName
     precision: Precision | None = Field(default=None, description="That of the head's card.")
+    head_weights: HeadWeights | None = Field(default=None, description="Those of the head's card.")
     computes_in: Precision | None = Field(
         default=None,
         description="What the backbone computed in: f32 for a bf16 head on a processor without it.",

@@ -153,6 +153,7 @@ def measured(entrant: Entrant, memory: Memory) -> MeasuredHead:
         version=card.version,
         engine=entrant.subject.engine,
         precision=card.precision,
+        head_weights=card.head_weights,
         computes_in=entrant.loaded.computes_in,
         classes=len(card.labels),
         parameters=card.backbone.parameters + card.structure.parameters,

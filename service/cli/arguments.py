@@ -57,12 +57,17 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
     quantize = command("quantize", "publish heads of lower precision, on one faster backbone")
     quantize.add_argument("heads", nargs="+", metavar="HEAD")
-    quantize.add_argument("--to", choices=get_args(Lower), default="int8", help="the precision [int8]")
+    quantize.add_argument("--to", choices=get_args(Lower), help="the backbone's precision [int8]")
+    quantize.add_argument(
+        "--head-weights",
+        choices=["int8"],
+        help="keep the weights of the heads' own layers so; without --to the backbone stays f32",
+    )
     quantize.add_argument(
         "--images",
         type=_path,
         metavar="FOLDER",
-        help="photographs in a folder a class; bf16 may do without, unmeasured",
+        help="photographs in a folder a class; only --to int8 needs them, all are measured on them",
     )
     quantize.add_argument(
         "--max-drop",

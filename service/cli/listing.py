@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from service.console import columns, say, show_table, wide_console
 from service.errors import VersionError
-from service.store.card import Card, Origin, Poolings, Precision
+from service.store.card import Card, HeadWeights, Origin, Poolings, Precision
 from service.store.layout import Store
 
 UNKNOWN = "-"
@@ -25,6 +25,7 @@ class Listed(BaseModel):
     width: int | None = None
     pooling: Poolings | None = None
     precision: Precision | None = None
+    head_weights: HeadWeights | None = None
     origin: Origin | None = None
     created: datetime | None = None
     failed: str | None = None
@@ -40,6 +41,7 @@ class Listed(BaseModel):
             width=card.input.width,
             pooling=card.structure.pooling,
             precision=card.precision,
+            head_weights=card.head_weights,
             origin=card.origin,
             created=card.created,
         )
@@ -75,7 +77,7 @@ def _show(found: Sequence[Listed]) -> None:
             str(one.classes),
             f"{one.height}x{one.width}",
             one.pooling,
-            one.precision,
+            one.precision if one.head_weights == "f32" else f"{one.precision}, int8 head",
             one.origin,
             f"{one.created:%Y-%m-%d %H:%M}" if one.created else None,
         )

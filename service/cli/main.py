@@ -157,10 +157,14 @@ def _compile(arguments: argparse.Namespace) -> None:
 def _quantize(arguments: argparse.Namespace) -> None:
     from service.benchmark.plan import cards_in
     from service.lab.checks import check_quantize
+    from service.lab.precision.choice import Choice
 
     store = _store(arguments)
     cards = cards_in(store, list(dict.fromkeys(arguments.heads)))
-    wishes = (arguments.to, arguments.images, arguments.max_drop)
+    choice = Choice(
+        arguments.to or ("f32" if arguments.head_weights else "int8"), arguments.head_weights or "f32"
+    )
+    wishes = (choice, arguments.images, arguments.max_drop)
     check_quantize(store, cards, *wishes)
     from service.lab.precision.quantize import quantize
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from service.errors import CommandError
 from service.lab.data.photographs import class_folders
+from service.lab.precision.choice import Choice
 from service.lab.training.head_spec import HeadSpec
-from service.store.card import HEAD_NAME, Card, Lower
+from service.store.card import HEAD_NAME, Card
 from service.store.layout import Store
 from service.store.publish import check_writable
 
@@ -69,23 +70,23 @@ def check_weights(store: Store, weights: str) -> None:
 
 
 def check_quantize(
-    store: Store, cards: Sequence[Card], to: Lower, folder: Path | None, max_drop: float
+    store: Store, cards: Sequence[Card], choice: Choice, folder: Path | None, max_drop: float
 ) -> None:
     """Checks the options of `quantize`. Raises CommandError or OSError."""
     if not 0 <= max_drop <= MAX_POINTS:
         raise CommandError(f"--max-drop {max_drop:g} is not between 0 and {MAX_POINTS} points.")
     first = cards[0]
     for card in cards:
-        if card.precision != "f32":
+        if card.quantization:
             raise CommandError(
-                f"{card.head} is in {card.precision} already; name the head it was made of."
+                f"quantize made {card.head} of {card.quantization.source_head}; name that one."
             )
-        _check_length(f"{card.head}-{to}")
+        _check_length(choice.name_of(card.head))
         if (card.backbone.digest, card.input) != (first.backbone.digest, first.input):
             raise CommandError(
                 f"{first.head} and {card.head} do not share a backbone; quantize one after the other."
             )
-    if folder is None and to == "int8":
+    if folder is None and choice.precision == "int8":
         raise CommandError("int8 is calibrated on pictures: say --images FOLDER.")
     labels = class_folders(folder)[1] if folder else []
     for card in cards:

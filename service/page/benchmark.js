@@ -6,7 +6,6 @@ import { byId, make } from "./elements.js";
 import { Notice } from "./notice.js";
 
 const MANY = 8; // comparisons that are better folded
-const SHARE_OF_WEIGHTS = 4 / 1e6; // MB of a float32 parameter
 
 export class Benchmark {
   /** `onReport(report)` is called with each report that is shown. */
@@ -87,10 +86,10 @@ export class Benchmark {
     return at < 0 ? this.heads.length : at;
   }
 
-  /** MB of weights, by count; an int8 backbone's by its card. */
+  /** MB of weights; those of a backbone that `quantize` made by its card. */
   #weights({ head, memory }) {
     const card = this.heads.find((one) => one.head === head)?.serving;
-    const ofHead = card ? card.structure.parameters * SHARE_OF_WEIGHTS : 0;
+    const ofHead = card ? card.structure.weight_bytes / 1e6 : 0;
     const backbone = card?.quantization ? card.quantization.weight_bytes / 1e6 : memory.weights_mb - ofHead;
     return { backbone, head: ofHead };
   }

@@ -29,6 +29,7 @@ Exif = Literal["applied", "ignored"]
 Format = Literal["keras", "h5", "saved_model"]
 Lower = Literal["bf16", "int8"]
 Precision = Literal["f32", Lower]
+HeadWeights = Literal["f32", "int8"]
 Origin = Literal["imagenet", "trained", "imported", "demo"]
 Pooling = Literal["gap", "gmp", "flatten", "average", "max"]
 
@@ -284,12 +285,10 @@ class Quantization(CardPart):
     What was not measured is null: bf16 may be published without pictures.
     """
 
-    source_head: HeadName = Field(
-        description="The float32 head that has the same layers after the backbone."
-    )
+    source_head: HeadName = Field(description="The float32 head that this one was made of.")
     source_version: int
     files: dict[str, Sha256] = Field(
-        default={}, description="The files of the int8 graph beside the card; bf16 needs none."
+        default={}, description="The files of int8 graphs, by path in the folder; bf16 needs none."
     )
     built_with: str
     weight_bytes: int = Field(description="The size of the backbone's weights, in bytes.")
@@ -335,7 +334,9 @@ class Card(CardPart):
     backbone: Backbone
     structure: Structure
     precision: Precision = Field(default="f32", description="what the backbone computes in")
-    head_weights: Literal["f32", "int8"] = "f32"
+    head_weights: HeadWeights = Field(
+        default="f32", description="how those of the dense layers are kept"
+    )
     origin: Origin
     notes: tuple[str, ...] = ()
     training: Training | None = None

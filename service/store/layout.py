@@ -1,6 +1,6 @@
 """The paths in a store, and checked reads from them; publish.py writes.
 
-<root>/<head>/<version>/{card.json,model.keras}           or model.h5, saved_model/; also an int8 graph
+<root>/<head>/<version>/{card.json,model.keras}           or model.h5, saved_model/; also int8 graphs
 <root>/.compiled/<digest>/<engine>/{manifest.json,...}    derived; or below the cache folder
 <root>/.benchmark/<host>.json                             measured; or below the cache folder
 """
@@ -24,6 +24,7 @@ CARD = "card.json"
 MANIFEST = "manifest.json"
 COMPILED = ".compiled"
 BENCHMARK = ".benchmark"
+BACKBONE, HEAD = "", "head"  # Where int8 graphs lie in a version's folder.
 MAX_TEXT_BYTES = 2**24  # The largest card or manifest that is read.
 VERSION = re.compile(r"[1-9][0-9]*")
 
@@ -78,12 +79,14 @@ class Store:
     def read_card(self, head: str, version: int) -> Card:
         """The card of a version whose source files have the recorded sha256.
 
-        Raises VersionError as `card` does, or when a file of the source or the int8 graph is missing or
+        Raises VersionError as `card` does, or when a file of the source or an int8 graph is missing or
         has another sha256. Serving opens no source, and so it calls `card`.
         """
         card = self.card(head, version)
         self.source_of(card)
         self.check_graph(card)
+        if card.head_weights == "int8":
+            self._graph(card, HEAD)
         return card
 
     def card(self, head: str, version: int) -> Card:
@@ -112,7 +115,7 @@ class Store:
         folder = self.folder(head, version)
         files = [folder / CARD]
         if engine:
-            folders = [folder]
+            folders = [folder, folder / HEAD]
             with contextlib.suppress(VersionError):
                 card = self.card(head, version)
                 digests = (card.backbone.digest, card.structure.digest)
@@ -144,13 +147,14 @@ class Store:
         _check_engine(card, engine)
         if card.precision != "int8":
             return self.compiled(card.backbone.digest, engine)
-        self.check_graph(card)
-        return self.folder(card.head, card.version)
+        return self._graph(card, BACKBONE)
 
     def head_of(self, card: Card, engine: str) -> Path:
-        """The folder of a version's head for an engine. Raises NotCompiled or NotForEngine."""
+        """The folder of a version's head for an engine. Raises as `backbone_of` does."""
         _check_engine(card, engine)
-        return self.compiled(card.structure.digest, engine)
+        if card.head_weights == "f32":
+            return self.compiled(card.structure.digest, engine)
+        return self._graph(card, HEAD)
 
     def compiled(self, digest: str, engine: str) -> Path:
         """The folder of a network's compiled files, each checked against the manifest.
@@ -187,10 +191,20 @@ class Store:
         return self._writable() / BENCHMARK / f"{host}.json"
 
     def check_graph(self, card: Card) -> None:
-        """Raises VersionError when the int8 graph of a version that has one is missing or damaged."""
+        """Raises VersionError when the int8 backbone of a version that has one is missing or damaged."""
+        if card.precision == "int8":
+            self._graph(card, BACKBONE)
+
+    def _graph(self, card: Card, place: str) -> Path:
+        """The folder of an int8 graph, below a version's. Raises VersionError unless all is there."""
+        folder = self.folder(card.head, card.version)
         files = card.quantization.files if card.quantization else {}
-        for name, sha256 in files.items():
-            self._check(self.folder(card.head, card.version) / name, sha256)
+        inside = [name for name in files if Path(name).parent == Path(place)]
+        if not inside:
+            raise VersionError(f"{CARD} names no files of its int8 graph.")
+        for name in inside:
+            self._check(folder / name, files[name])
+        return folder / place
 
     def _read(self, path: Path) -> bytes:
         """Reads a small file of the store. Raises OSError, or VersionError as `_own` does."""
@@ -225,6 +239,8 @@ def _check_engine(card: Card, engine: str) -> None:
         raise NotForEngine("a SavedModel")
     if card.precision != "f32":
         raise NotForEngine("an int8 graph" if card.precision == "int8" else "a bf16 head")
+    if card.head_weights != "f32":
+        raise NotForEngine("a head with int8 weights")
 
 
 def sha256_of(path: Path) -> str:

@@ -49,7 +49,7 @@ def test_requests_and_stages_are_counted(client):
     assert told["resnet_heads_requests_total", ("route", "unmatched"), ("status", "404")] == 1
     for stage in ("decode", "queue", "inference", "total"):
         assert told["resnet_heads_stage_seconds_count", ("stage", stage)] == 3
-    assert told["resnet_heads_serving", ("head", "gap"), ("version", "1")] == 1
+    assert told["resnet_heads_serving", ("head", "gap"), ("precision", "f32"), ("version", "1")] == 1
     assert told[("resnet_heads_pending_images",)] == 0
 
 

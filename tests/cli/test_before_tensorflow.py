@@ -134,7 +134,7 @@ MISTAKES = {
     "quantize gap --images @nowhere": "There is no folder",
     "quantize gap --images @pictures": "gap has no label 'mauve'",
     "quantize gap --images @pictures --max-drop 101": "not between 0 and 100",
-    "quantize gap-int8 --images @pictures": "is in int8 already",
+    "quantize gap-int8 --images @pictures": "quantize made gap-int8 of gap; name that one",
     "quantize gap": "int8 is calibrated on pictures: say --images FOLDER",
     "quantize gap --to bf16 --images @nowhere": "There is no folder",
     "quantize gap flatten --images @pictures": "do not share a backbone",

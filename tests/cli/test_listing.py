@@ -75,6 +75,7 @@ def test_a_script_reads_the_same_as_json(store, capsys):
         "width": 8,
         "pooling": "gap",
         "precision": "f32",
+        "head_weights": "f32",
         "origin": "trained",
         "created": "2026-01-02T00:00:00Z",
         "failed": None,

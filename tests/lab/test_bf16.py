@@ -13,6 +13,7 @@ from waiting import wait_until
 
 from service.errors import CommandError
 from service.lab.models.recompile import recompile
+from service.lab.precision.choice import Choice
 from service.lab.precision.quantize import quantize
 from service.serving.engines import open_engine
 from service.store.layout import Store
@@ -137,5 +138,5 @@ def test_its_cost_is_not_measured_where_it_is_not_computed(store, tmp_path):
 
 
 def test_a_head_is_not_lowered_twice(store):
-    with pytest.raises(CommandError, match="gap-bf16 is in bf16 already"):
-        quantize(store, [store.card("gap-bf16", 1)], "bf16", None, 0.5)
+    with pytest.raises(CommandError, match="quantize made gap-bf16 of gap; name that one"):
+        quantize(store, [store.card("gap-bf16", 1)], Choice("bf16"), None, 0.5)

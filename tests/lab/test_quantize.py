@@ -26,6 +26,7 @@ from service.benchmark.orders import Loaded, Order
 from service.errors import CommandError
 from service.lab.data.photographs import Photograph, Photographs
 from service.lab.models.recompile import recompile
+from service.lab.precision.choice import Choice
 from service.lab.precision.quantize import choose_for_calibration, quantize
 from service.serving.engines import open_engine
 from service.store.card import Backbone
@@ -247,20 +248,26 @@ def test_it_answers_over_http_and_is_described(store, images):
     assert ALONE in refused.json()["error"]
 
 
-def test_what_bf16_costs_is_what_numpy_finds(small_store, copied, images):
+@pytest.mark.parametrize(
+    "choice",
+    [Choice("bf16"), Choice("f32", "int8"), Choice("bf16", "int8"), Choice("int8", "int8")],
+    ids=str,
+)
+def test_what_a_choice_costs_is_what_numpy_finds(small_store, copied, images, choice):
     copy, (pixels, truth) = copied(small_store), pictures(images / "test")
     engine = open_engine("openvino", 2)
-    done = run(
-        "quantize", *HEADS, "--to", "bf16", "--images", str(images), "--store-dir", str(copy.root)
-    )
-    if engine.computes_in("bf16") != "bf16":
+    words = ["--to", choice.precision] if choice.precision != "f32" else []
+    words += ["--head-weights", "int8"] if choice.head_weights == "int8" else []
+    words += ["--images", str(images), "--max-drop", "20", "--store-dir", str(copy.root)]
+    done = run("quantize", *HEADS, *words)
+    if engine.computes_in(choice.precision) != choice.precision:
         assert "This processor has no bf16" in done.stderr
         return
     assert done.returncode == 0, done.stderr
     for head in HEADS:
-        one = copy.card(f"{head}-bf16", 1)
-        backbone = engine.open(copy.backbone_of(one, "openvino"), "bf16")
-        network = engine.open(copy.head_of(one, "openvino"))
+        one = copy.read_card(choice.name_of(head), 1)
+        backbone = engine.open(copy.backbone_of(one, "openvino"), choice.precision)
+        network = engine.open_head(copy.head_of(one, "openvino"))
         before = answers(copy, head, pixels)
         after = np.concatenate([network(backbone(picture[np.newaxis])).copy() for picture in pixels])
         told = one.quantization
@@ -268,7 +275,8 @@ def test_what_bf16_costs_is_what_numpy_finds(small_store, copied, images):
         assert told.accuracy_after == np.mean(after.argmax(axis=1) == truth)
         assert told.agreement == np.mean(before.argmax(axis=1) == after.argmax(axis=1))
         assert told.largest_change == pytest.approx(np.abs(after - before).max(), abs=1e-5)
-        assert 1e-5 < told.largest_change < 0.05
+        assert 1e-5 < told.largest_change < 0.2
+        assert failures(load_real(copy)) == {}
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +344,7 @@ def published(folder: Path, *heads: str, **changes) -> tuple[Store, list]:
 
 def refusal(store, cards, folder, max_drop=0.5):
     with pytest.raises(CommandError) as refused:
-        quantize(store, cards, "int8", folder, max_drop)
+        quantize(store, cards, Choice("int8"), folder, max_drop)
     return str(refused.value)
 
 
@@ -355,9 +363,7 @@ def test_heads_with_another_input_are_refused(tmp_path):
 
 def test_an_int8_head_is_refused(tmp_path):
     store, cards = published(tmp_path, "gap-int8", quantization=quantization(), precision="int8")
-    assert refusal(store, cards, tmp_path) == (
-        "gap-int8 is in int8 already; name the head it was made of."
-    )
+    assert refusal(store, cards, tmp_path) == ("quantize made gap-int8 of gap; name that one.")
 
 
 def test_a_name_that_would_be_too_long_is_refused(tmp_path):

@@ -7,6 +7,7 @@ from service.serving.heads import HeadStatus
 from service.serving.loading import LoadedHead
 from service.store.card import (
     Backbone,
+    HeadWeights,
     Input,
     Origin,
     Output,
@@ -15,6 +16,11 @@ from service.store.card import (
     Source,
     Structure,
     Training,
+)
+
+SAME = (
+    *("version", "origin", "source", "precision", "head_weights", "input", "output", "backbone"),
+    *("structure", "training", "quantization"),
 )
 
 
@@ -34,6 +40,7 @@ class HeadCard(BaseModel):
     labels: list[str]
     source: Source
     precision: Precision
+    head_weights: HeadWeights
     computes_in: Precision = Field(
         description="What the backbone computes in here: f32 for a bf16 head on a processor without it."
     )
@@ -96,14 +103,11 @@ def _head_card(head: LoadedHead, serving: dict[str, LoadedHead], engine: str) ->
     sharing = [
         name for name, other in serving.items() if other.backbone is head.backbone and other is not head
     ]
-    same = ("version", "origin", "source", "precision", "input", "output", "training", "quantization")
     return HeadCard(
-        **{name: getattr(card, name) for name in same},
+        **{name: getattr(card, name) for name in SAME},
         engine=engine,
         computes_in=head.backbone.computes_in,
         labels=list(card.labels),
-        backbone=card.backbone,
-        structure=card.structure,
         parameters=card.backbone.parameters + card.structure.parameters,
         notes=list(card.notes),
         shares_with=sharing,

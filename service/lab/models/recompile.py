@@ -19,7 +19,7 @@ from service.store.layout import NotCompiled, Store
 def recompile(store: Store, head: str, version: int, engine: EngineName) -> Card:
     """Writes the missing or damaged compiled files of a version. Raises VersionError or CommandError.
 
-    An int8 graph is never derived here, because its calibration pictures are not in the store.
+    int8 graphs are never derived here: they lie in the version's folder.
     """
     card = store.card(head, version)
     with contextlib.suppress(NotCompiled):
@@ -35,7 +35,8 @@ def recompile(store: Store, head: str, version: int, engine: EngineName) -> Card
     cut = open_version(store, card).cut(size, card.input.preprocessing)
     backbone, head = cut.graphs() if engine == "openvino" else cut.networks()
     write = compiling.store_openvino if engine == "openvino" else compiling.store_keras
-    write(store, head, card.structure.digest)
+    if card.head_weights != "int8":
+        write(store, head, card.structure.digest)
     if card.precision != "int8":
         write(store, backbone, card.backbone.digest)
     return card

@@ -1,4 +1,4 @@
-"""Compares heads on two backbones on the same held-out pictures."""
+"""Compares the networks of heads before and after on the same held-out pictures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Probabilities = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Trial:
-    """A head, and its probabilities (n, classes) for held-out pictures with both backbones."""
+    """A head, and its probabilities (n, classes) for held-out pictures before and after."""
 
     card: Card
     truth: Sequence[str]
@@ -31,7 +31,7 @@ class Trial:
         return sum(name == label for name, label in zip(names, self.truth, strict=True))
 
     def agreement(self) -> float:
-        """The share of pictures whose likeliest class is the same with both."""
+        """The share of pictures whose likeliest class is the same."""
         return float(np.mean(self.before.argmax(axis=1) == self.after.argmax(axis=1)))
 
     def drop(self) -> float:
@@ -39,25 +39,32 @@ class Trial:
         return 100 * (self.right(self.before) - self.right(self.after)) / len(self.truth)
 
 
+@dataclass(frozen=True)
+class Networks:
+    """A backbone, and heads on it."""
+
+    backbone: Network
+    heads: Sequence[Network]
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> list[Probabilities]:
+        """The probabilities (n, classes) of each head."""
+        features = self.backbone(pixels)
+        return [head(features).copy() for head in self.heads]
+
+
 def compare_heads(
-    cards: Sequence[Card],
-    heads: Sequence[Network],
-    backbones: tuple[Network, Network],
-    decoded: Decoded,
-    found: Photographs,
+    cards: Sequence[Card], before: Networks, after: Networks, decoded: Decoded, found: Photographs
 ) -> list[Trial]:
-    """Runs every head on both backbones, on all readable held-out pictures."""
+    """Runs every head before and after, on all readable held-out pictures."""
     truth: list[str] = []
-    answers: list[tuple[list[Probabilities], list[Probabilities]]] = [([], []) for _ in heads]
+    batches: list[tuple[list[Probabilities], list[Probabilities]]] = []
     for ones, pixels in read_batches(decoded, found.splits[TEST], "Comparing with float32"):
         truth += [found.labels[one.label] for one in ones]
-        for at, backbone in enumerate(backbones):
-            features = backbone(pixels)
-            for of_head, head in zip(answers, heads, strict=True):
-                of_head[at].append(head(features).copy())
+        batches.append((before(pixels), after(pixels)))
+    by_head = zip(*(zip(*both, strict=True) for both in batches), strict=True)
     return [
-        Trial(card, truth, *map(np.concatenate, of_head))
-        for card, of_head in zip(cards, answers, strict=True)
+        Trial(card, truth, *map(np.concatenate, zip(*pairs, strict=True)))
+        for card, pairs in zip(cards, by_head, strict=True)
     ]
 
 

@@ -126,7 +126,7 @@ def _nodes_to(last: ov.Node) -> list[ov.Node]:
 def _computed(node: ov.Node) -> list[ov.Node]:
     """The nodes of the inputs that are not constants."""
     sources = [port.get_source_output().get_node() for port in node.inputs()]
-    return [source for source in sources if source.get_type_name() != "Constant"]
+    return [source for source in sources if not _is_stored(source)]
 
 
 def _read(node: ov.Node) -> Sequence[Layer]:
@@ -159,17 +159,17 @@ def _append(layers: list[Layer], layer: Layer) -> None:
         and isinstance(layer, Affine)
         and layer.scale is ONE
     ):
-        layers[-1] = Dense(last.kernel, layer.shift)
+        layers[-1] = Dense(last.kernel, layer.shift, last.scale)
     else:
         layers.append(layer)
 
 
 def _multiplied(node: ov.Node) -> Sequence[Layer]:
     attributes = node.get_attributes()
-    if node.input_value(1).get_node().get_type_name() != "Constant" or attributes["transpose_a"]:
+    if not _is_stored(weights := node.input_value(1).get_node()) or attributes["transpose_a"]:
         raise CannotExplain("it multiplies matrices in an unusual way.")
-    kernel = _constant(node, 1)
-    return [Dense(kernel if attributes["transpose_b"] else kernel.T, NO_BIAS)]
+    kernel, scale = _stored(weights)
+    return [Dense(kernel if attributes["transpose_b"] else kernel.T, NO_BIAS, scale.ravel())]
 
 
 def _convolved(node: ov.Node) -> Sequence[Layer]:
@@ -187,7 +187,7 @@ def _added(node: ov.Node) -> Sequence[Layer]:
 
 def _subtracted(node: ov.Node) -> Sequence[Layer]:
     shift = _elementwise(node)
-    is_from_constant = node.input_value(0).get_node().get_type_name() == "Constant"
+    is_from_constant = _is_stored(node.input_value(0).get_node())
     return [Affine(-ONE, shift)] if is_from_constant else [Affine(ONE, -shift)]
 
 
@@ -260,19 +260,38 @@ def _shape(port: ov.Output) -> tuple[int, ...]:
 
 def _elementwise(node: ov.Node) -> Array:
     """The constant operand of an elementwise node, without the batch axis."""
-    at = next(at for at in (0, 1) if node.input_value(at).get_node().get_type_name() == "Constant")
+    at = next(at for at in (0, 1) if _is_stored(node.input_value(at).get_node()))
     constant = _constant(node, at)
     return constant[0] if constant.ndim == len(node.output(0).get_partial_shape()) else constant
 
 
 def _constant(node: ov.Node, at: int) -> Array:
-    constant: Array = _constant_of(node, at).astype(np.float32, copy=False)
-    return constant
+    data, scale = _stored(node.input_value(at).get_node())
+    return data if scale is ONE else data * scale
 
 
 def _constant_of(node: ov.Node, at: int) -> NDArray[np.generic]:
     data: NDArray[np.generic] = node.input_value(at).get_node().data
     return data
+
+
+def _is_stored(node: ov.Node) -> bool:
+    """Whether a node is a constant, or int8 weights with the scales that they are multiplied by."""
+    kind, sources = node.get_type_name(), [port.get_node() for port in node.input_values()]
+    return kind == "Constant" or (kind in ("Convert", "Multiply") and all(map(_is_stored, sources)))
+
+
+def _stored(node: ov.Node) -> tuple[Array, Array]:
+    """A constant, in float32 unless it is int8, and the scales to multiply it by.
+
+    OpenVINO multiplies the sums, so that a product of float16 is not rounded.
+    """
+    if node.get_type_name() == "Constant":
+        return node.data if node.data.dtype == np.int8 else node.data.astype(np.float32, copy=False), ONE
+    data, scale = _stored(node.input_value(0).get_node())
+    if node.get_type_name() == "Multiply":
+        scale = scale * _stored(node.input_value(1).get_node())[0]
+    return data, scale
 
 
 READERS: dict[str, Callable[[ov.Node], Sequence[Layer]]] = {

@@ -27,16 +27,21 @@ class Layer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """A dense layer over the last axis: `kernel` (outputs, inputs), `bias` (outputs,)."""
+    """A dense layer over the last axis: `kernel` (outputs, inputs), `bias` (outputs,).
 
-    kernel: Array
+    Each row of the kernel, which may be int8, is multiplied by its `scale` (outputs,) where it is used.
+    """
+
+    kernel: NDArray[np.float32 | np.int8]
     bias: Array
+    scale: Array | float = 1.0
 
     def forward(self, x: Array) -> Array:
-        return x @ self.kernel.T + self.bias
+        return x @ self.kernel.T * self.scale + self.bias
 
     def pull(self, weights: Array, _: Array, /) -> tuple[Array, float]:
         constant = total(weights * self.bias)
+        weights = weights * self.scale
         used = np.flatnonzero(weights)
         # Multiply one row instead of the whole kernel for one class.
         if weights.ndim == 1 and used.size == 1:

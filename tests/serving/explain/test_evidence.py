@@ -7,6 +7,7 @@ import keras_models
 import keras
 import numpy as np
 import openvino as ov
+import openvino.opset13 as opset
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from service.errors import CannotExplain
 from service.lab.models.compile import to_openvino
 from service.lab.models.split import split
+from service.lab.precision.int8 import with_int8_weights
 from service.serving.batcher import Trace
 from service.serving.engines.keras import KerasEngine
-from service.serving.engines.openvino import OpenVinoEngine
+from service.serving.engines.openvino import Int8Head, OpenVinoEngine, OpenVinoHead
 from service.serving.explain.evidence import evidence_of
 from service.store.card import Output
 
@@ -237,6 +239,44 @@ def test_the_layers_of_openvino_and_the_gradients_of_keras_make_the_same_map(poo
         maps.append(evidence_of(network.layers, traced(network, features(9))[0], SOFTMAX, 2))
     np.testing.assert_allclose(maps[0].grid, maps[1].grid, rtol=CLOSE, atol=CLOSE)
     assert maps[0].constant == pytest.approx(maps[1].constant, rel=CLOSE, abs=CLOSE)
+
+
+def multiplied(graph):
+    """The same graph with each of its int8 weights multiplied by its scale, in float32."""
+    for node in graph.get_ops():
+        if node.get_type_name() == "Constant" and node.get_element_type() == ov.Type.i8:
+            (converted,) = node.output(0).get_target_inputs()
+            (product,) = converted.get_node().output(0).get_target_inputs()
+            scale = product.get_node().input_value(1).get_node().data.astype(np.float32)
+            used = product.get_node().output(0)
+            (after,) = used.get_target_inputs()
+            if after.get_node().get_type_name() == "Convert":
+                used = after.get_node().output(0)
+            weights = opset.constant(node.data * scale).output(0)
+            for user in used.get_target_inputs():
+                user.replace_source_output(weights)
+    return graph
+
+
+@pytest.mark.parametrize("kind", [*POOLINGS, *HIDDEN, *FORKS, *OTHERS])
+def test_the_map_of_int8_weights_is_that_of_the_same_weights_in_float32(kind, tmp_path):
+    others = FORKS | OTHERS
+    made = others[kind] if kind in others else stacked(*(["gap"] if kind in HIDDEN else []), kind)
+    head, maps = Head(made, seed=8), []
+    graph = with_int8_weights(to_openvino(head.model))
+    ov.save_model(graph, tmp_path / "network.xml", compress_to_fp16=False)
+    (tmp_path / "multiplied").mkdir()
+    same = multiplied(ov.Core().read_model(tmp_path / "network.xml"))
+    ov.save_model(same, tmp_path / "multiplied" / "network.xml", compress_to_fp16=False)
+    for folder, opened_as in ((tmp_path, Int8Head), (tmp_path / "multiplied", OpenVinoHead)):
+        network = OpenVinoEngine(1).open_head(folder)
+        assert type(network) is opened_as
+        found = traced(network, *map(features, range(9)))  # more than are multiplied at a time
+        maps.append([evidence_of(network.layers, one, SOFTMAX, 2) for one in found])
+    for one, other in zip(*maps, strict=True):
+        check_adds_up(one)
+        np.testing.assert_allclose(one.grid, other.grid, rtol=CLOSE, atol=CLOSE)
+        assert one.logit == pytest.approx(other.logit, rel=CLOSE, abs=CLOSE)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
