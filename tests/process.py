@@ -117,5 +117,5 @@ def reserved_port() -> Iterator[int]:
 def _read(server: Server) -> None:
     for line in server.process.stderr:
         server.lines.append(line)
-        if found := re.search(r"Serving .* on ([^\s\"]+)", line):  # also in JSON
+        if found := re.search(r"(?:Serving .*|Uvicorn running) on ([^\s\"]+)", line):  # also in JSON
             server.url = found[1]

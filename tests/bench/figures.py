@@ -64,8 +64,9 @@ class Figures:
         """Markdown."""
         rows = [["figure", "target", "median", "middle half of rounds"], ["---"] * 4]
         rows += [figure.row() for figure in self._rows.values()]
-        return "\n".join(map(_line, rows))
+        return markdown(rows)
 
 
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def markdown(rows: Iterable[Iterable[str]]) -> str:
+    """Rows of cells as a table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 from load.run import latencies_s, loaded
-from process import serving
+from process import Server, serving
 from waiting import wait_until
 
 from service.serving.engines import open_engine
@@ -26,7 +26,10 @@ MAX_PIXELS = 50_000_000
 
 @dataclass(frozen=True)
 class Answers:
-    """What clients saw: when each answer came, in seconds; the rest in ms, (requests,) each."""
+    """What clients saw: when each answer came, in seconds; the rest in ms, (requests,) each.
+
+    Stages that a server does not tell are nan.
+    """
 
     finished_s: np.ndarray
     latency: np.ndarray
@@ -52,7 +55,10 @@ def closed_loop(urls: Sequence[str], clients: int, seconds: float, body: Path, *
     load = loaded(urls, body, headers=headers, clients=clients, seconds=end_s)
     assert load.statuses().keys() == {200}, load.statuses()
     sent = load.answered(SETTLING_S, end_s)
-    rows = [(one.finished, one.stages_ms["decode"], one.stages_ms["inference"]) for one in sent]
+    rows = [
+        (one.finished, *(one.stages_ms.get(stage, np.nan) for stage in ("decode", "inference")))
+        for one in sent
+    ]
     finished_s, decode, inference = np.array(rows).T
     return Answers(finished_s, 1e3 * latencies_s(sent), decode, inference)
 
@@ -96,6 +102,12 @@ def seconds_to_ready(store: Store) -> float:
         with serving(store) as server:
             wait_until(lambda: client.get(f"{server.url}/readyz").is_success)
             return time.perf_counter() - started
+
+
+def pss_mb(server: Server) -> float:
+    """A server's proportional share of memory, in millions of bytes."""
+    lines = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) / 1e6 for line in lines if line.startswith("Pss:"))
 
 
 def report(store: Store, seconds: float) -> dict:
