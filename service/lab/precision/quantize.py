@@ -33,6 +33,7 @@ from service.lab.precision.choice import Choice
 from service.lab.precision.trials import Networks, Trial, compare_heads, read_batches, usable
 from service.serving.engines import Network
 from service.serving.engines.openvino import NETWORK, OpenVinoEngine
+from service.serving.engines.openvino_channels import reorder_weights
 from service.serving.host import available_cores
 from service.store.card import Card, Golden, Precision, Quantization, Structure
 from service.store.layout import BACKBONE, HEAD, Store, sha256_of
@@ -89,6 +90,7 @@ def quantize(
         recompile(store, card.head, card.version, "openvino")
     decoded = Decoded(cards[0].input, available_cores())
     source = ov.Core().read_model(store.backbone_of(cards[0], "openvino") / NETWORK)
+    reorder_weights(source)
     if choice.precision == "int8" and found:
         backbone = _int8_backbone(engine, source, found, decoded)
     else:

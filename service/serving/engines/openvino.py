@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from service.errors import VersionError
 from service.serving import host
 from service.serving.engines import EngineName
+from service.serving.engines.openvino_channels import reorder_weights
 from service.serving.engines.openvino_layers import layers_of, logits_of
 from service.serving.explain.layers import Layer
 from service.store.card import Precision
@@ -114,8 +115,9 @@ class OpenVinoEngine:
     def open(self, folder: Path, precision: Precision = "f32") -> OpenVinoNetwork:
         """Reads and compiles `folder`/network.xml."""
         try:
-            compiled = self._compiled(self._core.read_model(folder / NETWORK), precision)
-            return OpenVinoNetwork(compiled, folder / WEIGHTS)
+            graph = self._core.read_model(folder / NETWORK)
+            reorder_weights(graph)
+            return OpenVinoNetwork(self._compiled(graph, precision), folder / WEIGHTS)
         except RuntimeError as exc:
             raise _refused(exc) from exc
 
