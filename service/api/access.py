@@ -3,13 +3,11 @@
 import hmac
 import logging
 from pathlib import Path
-from typing import Annotated
 
-from fastapi import Depends, Request, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Request
 from starlette.datastructures import Headers
 
-from service.api.context import InContext
+from service.api.context import context_of
 from service.errors import CommandError, NotAuthorized, is_transient, reason_of
 from service.store.layout import stamp_of
 
@@ -96,27 +94,19 @@ def check_key(keys: tuple[str, ...], given: str | None) -> None:
         raise NotAuthorized
 
 
-Key = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
-Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))]
+# Dependencies of their own would cost each request more than checking its key does.
 
 
-async def _given(request: Request, _key: Key, _bearer: Bearer) -> str | None:
-    """Returns the key in either header. The two security schemes only document it in openapi.yaml."""
-    return key_in(request.headers)
-
-
-GivenKey = Annotated[str | None, Depends(_given)]
-
-
-async def needs_key(request: Request, context: InContext, given: GivenKey) -> None:
+async def needs_key(request: Request) -> None:
     """A dependency of routes that require an API key, in either header, where keys are set.
 
     The gate has already checked the key of a request that holds a permit.
     """
     if not hasattr(request.state, "permit"):
-        check_key(context.api_keys(), given)
+        check_key(context_of(request).api_keys(), key_in(request.headers))
 
 
-async def needs_admin(context: InContext, given: GivenKey) -> None:
+async def needs_admin(request: Request) -> None:
     """A dependency of routes for administrators: the admin key, or an API key if none is set."""
-    check_key(context.admin_keys() or context.api_keys(), given)
+    context = context_of(request)
+    check_key(context.admin_keys() or context.api_keys(), key_in(request.headers))

@@ -72,9 +72,14 @@ class Context:
 # Dependencies are coroutines: FastAPI would run each plain function in a thread.
 
 
-async def _context(request: Request) -> Context:
+def context_of(request: Request) -> Context:
+    """The collaborators of the application that answers this request."""
     context: Context = request.app.state.context
     return context
+
+
+async def _context(request: Request) -> Context:
+    return context_of(request)
 
 
 InContext = Annotated[Context, Depends(_context)]
@@ -171,11 +176,9 @@ class ImageCall:
         return await read_body(self.request, self.permit, self.context.limits)
 
 
-async def _call(
-    request: Request, response: Response, context: InContext, _timeout_ms: TimeoutMs = None
-) -> ImageCall:
+async def _call(request: Request, response: Response, _timeout_ms: TimeoutMs = None) -> ImageCall:
     """Makes the ImageCall. `_timeout_ms` documents and validates a header that the gate reads."""
-    return ImageCall(request, response, context)
+    return ImageCall(request, response, context_of(request))
 
 
 InCall = Annotated[ImageCall, Depends(_call)]

@@ -71,7 +71,17 @@ def body_of(kind: type[Fields], max_images: int | None = None) -> dict[str, Any]
 
 
 PATH = "/openapi.json"
+SCHEMES = {
+    "APIKeyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "HTTPBearer": {"type": "http", "scheme": "bearer"},
+}
+UNAUTHORIZED = "401"
 UNREAD = (Problem, PredictRequest, InferenceRequest)
+
+
+def either_key() -> list[dict[str, list[str]]]:
+    """Says of an operation that it needs a key, in one of the two headers."""
+    return [{name: []} for name in SCHEMES]
 
 
 def describe(app: FastAPI) -> None:
@@ -98,8 +108,11 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         components |= made["$defs"]
         for unused in ("HTTPValidationError", "ValidationError"):
             components.pop(unused, None)
+        document["components"]["securitySchemes"] = SCHEMES
         for item in document["paths"].values():
             for operation in item.values():
+                if UNAUTHORIZED in operation["responses"]:
+                    operation.setdefault("security", either_key())
                 for parameter in operation.get("parameters", ()):
                     parameter["schema"] = without_null(parameter["schema"])
                 # FastAPI's 422 is never sent: a problem replaces it, and path parameters are plain text.

@@ -95,11 +95,13 @@ class Loader:
             backbone = LoadedBackbone(*key, self._open(card, self._store.backbone_of, open_backbone))
         network = self._open(card, self._store.head_of, self.engine.open_head)
         loaded = LoadedHead(card, backbone, network)
-        check_golden(loaded, self._engine_lock)
         if key in self._backbones:
-            self._warm_head(loaded, range(1, backbone.warm_sizes[-1] + 1))
+            # Other heads may be computing with this network, but not with a copy.
+            check_golden(loaded, backbone.network.another(), self._engine_lock)
+            self._warm_head(loaded, range(2, backbone.warm_sizes[-1] + 1))
         else:
-            self._warm(backbone, [loaded], 1)
+            check_golden(loaded, backbone.network, self._engine_lock)
+            backbone.warm_sizes.append(1)
             self._backbones[key] = backbone
         return loaded
 
@@ -127,7 +129,7 @@ class Loader:
     def _warm(self, backbone: LoadedBackbone, heads: Iterable[LoadedHead], size: int) -> None:
         """Warms a backbone for batches of `size`, and its heads for any part of such a batch."""
         for head in heads:
-            self._warm_head(head, range(max(backbone.warm_sizes, default=0) + 1, size + 1))
+            self._warm_head(head, range(backbone.warm_sizes[-1] + 1, size + 1))
         spec = backbone.input
         self._call(backbone.network, np.zeros((size, spec.height, spec.width, 3), np.uint8))
         backbone.warm_sizes.append(size)
@@ -164,15 +166,16 @@ class Loader:
             return find(card, self.engine.name)
 
 
-def check_golden(head: LoadedHead, engine_lock: EngineLock) -> None:
-    """Raises GoldenCheckFailed when the golden image's probabilities are not the recorded ones."""
+def check_golden(head: LoadedHead, backbone: Network, engine_lock: EngineLock) -> None:
+    """Raises GoldenCheckFailed when the golden image's probabilities are not the recorded ones.
+
+    It warms `backbone`, which is the head's own or a copy of it, and the head for single images.
+    """
     golden = head.card.golden
     try:
         pixels = decode.decode(golden.image, head.card.input, GOLDEN_MAX_PIXELS)
     except ImageError as exc:
         raise GoldenCheckFailed(f"its image cannot be read: {exc.reason}") from exc
-    # Use a copy of the network, because other heads may be computing with this one.
-    backbone = head.backbone.network.another()
     with engine_lock:
         answer = head.network(backbone(pixels[np.newaxis]))[0]
     engine_lock.let_others()

@@ -11,6 +11,7 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 10.0
 STOP_S = 3.0
+WARM_AFTER_S = 0.3  # Whoever waited for the start is answered before larger batches are warmed.
 
 
 class Watch:
@@ -72,6 +73,7 @@ class Watch:
             host.give_back()
 
     def _warm_up(self) -> None:
+        self._stopping.wait(WARM_AFTER_S)
         try:
             self._heads.warm_up()
         except Exception:

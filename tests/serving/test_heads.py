@@ -218,12 +218,12 @@ def test_single_images_are_warm_before_the_heads_serve_and_larger_batches_later(
     heads = load(store, max_batch_size=4)
     gap, flatten = heads.get("gap"), heads.get("flatten")
     assert gap.backbone.warm_sizes == [1]
-    assert (gap.network.sizes, flatten.network.sizes) == ([1, 1], [1, 1])
+    assert (gap.network.sizes, flatten.network.sizes) == ([1], [1])
     heads.warm_up()
     heads.warm_up()
     assert gap.backbone.warm_sizes == [1, 2, 4]
     for one in (gap, flatten):
-        assert one.network.sizes == [1, 1, 2, 3, 4], "any number of a batch's rows may be for this head"
+        assert one.network.sizes == [1, 2, 3, 4], "any number of a batch's rows may be for this head"
         assert {batch.shape[1:] for batch in one.network.batches} == {(1, 1, 3)}
     assert [size for size in gap.backbone.network.sizes if size > 1] == [2, 4], "shared, and warmed once"
     assert {batch.shape[1:] for batch in gap.backbone.network.batches} == {(8, 8, 3)}

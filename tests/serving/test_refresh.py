@@ -70,7 +70,7 @@ def test_a_new_version_serves_when_it_is_warm_for_every_batch(store):
     heads.refresh()
     gap = heads.get("gap")
     assert (gap.card.version, gap.backbone.warm_sizes) == (2, [1, 2, 4])
-    assert gap.network.sizes == [1, 1, 2, 3, 4]
+    assert gap.network.sizes == [1, 2, 3, 4]
 
 
 def test_a_new_version_serves_and_the_one_before_stays_for_who_asks(store):

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Response
 from service import errors
 from service.api import problems
 from service.api.context import ENDED, InContext
+from service.api.openapi import either_key
 from service.api.schemas import inventory
 
 router = APIRouter(tags=["operation"])
@@ -43,6 +44,7 @@ async def readyz(context: InContext) -> inventory.Readiness:
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
         **problems.documented(errors.NotAuthorized),
     },
+    openapi_extra={"security": [{}, *either_key()]},
 )
 def metrics(context: InContext) -> Response:
     """Returns the metrics for Prometheus. A key is needed only if the setting `open_metrics` is off."""
