@@ -49,7 +49,9 @@ class Growth(ReportPart):
         default=None, description="The largest growth at any time since before loading."
     )
     marginal_mb: float | None = Field(
-        default=None, description="The growth by the head alone, once its backbone is loaded and warm."
+        default=None,
+        description="The growth by the head alone, once its backbone is loaded and warm. In another "
+        "precision that is a second backbone, whose memory is not in this figure.",
     )
     reason: str | None = Field(default=None, description="Why a figure is null.")
 

@@ -53,6 +53,7 @@ def test_a_finger_shifts_it_too(looked):
             points = [] if kind == "touchEnd" else [at]
             devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     expect(page.locator("#moved")).to_have_text("4 px right")
+    expect(page.locator("#answers thead th").last).to_have_text("Moved 4 px right")
     assert asked()[-1] == "4,0"
 
 
@@ -116,7 +117,8 @@ def test_one_question_is_asked_at_a_time_and_the_newest_wins(visit, serve, imagi
     page = (seen := visit(serve(), slow)).page
     seen.look()
     stage = page.get_by_role("application")
-    stage.press("Shift+ArrowRight")
+    with page.expect_request(lambda request: "/shift?offset" in request.url):
+        stage.press("Shift+ArrowRight")
     page.wait_for_function("() => document.getElementById('moved').textContent === '1 px right'")
     for _ in range(2):
         stage.press("Shift+ArrowRight")
