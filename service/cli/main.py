@@ -34,6 +34,17 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as exc:
+        if _was_interrupted(exc):
+            sys.exit(130)
+        raise
+
+
+def _was_interrupted(exc: BaseException | None) -> bool:
+    """Whether an error came of an interrupt: TensorFlow's own cleaning up after one may fail."""
+    while exc and not isinstance(exc, KeyboardInterrupt):
+        exc = exc.__cause__ or exc.__context__
+    return exc is not None
 
 
 def sentence(exc: Exception) -> str:

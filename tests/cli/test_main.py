@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from pydantic import BaseModel, ValidationError, model_validator
 
+from service.cli import main
 from service.cli.main import sentence
 from service.cli.serve import url_of
 from service.errors import CommandError, reason_of
@@ -93,3 +94,17 @@ def test_wrong_arguments_are_one_sentence_and_exit_2(run_here, arguments, enviro
     done = run_here(*arguments, **environment)
     assert done.returncode == 2
     assert told in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, None])
+def test_an_error_that_came_of_an_interrupt_is_one(monkeypatch, interrupt):
+    def fails(_):
+        try:
+            raise (interrupt or ValueError)
+        finally:
+            raise AttributeError("half made")
+
+    monkeypatch.setitem(main.COMMANDS, "study", fails)
+    with pytest.raises(SystemExit if interrupt else AttributeError) as ended:
+        main.main(["study"])
+    assert not interrupt or ended.value.code == 130
