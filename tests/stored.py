@@ -1,10 +1,13 @@
 """Stores of fake heads on disk, and the heads that are loaded from a store."""
 
 import errno
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from fakes import FakeEngine, publish, publish_network
+from process import run
 
 from service.errors import VersionError
 from service.serving.engine_lock import EngineLock
@@ -81,6 +84,22 @@ def after(*errors: Exception) -> Callable[[], Engine]:
 def load_real(store: Store, rebuild: Rebuild = no_tensorflow) -> Heads:
     """The heads of a store with real compiled files, loaded on OpenVINO."""
     return load(store, open_engine("openvino", 2), rebuild, max_batch_size=2)
+
+
+def quantized(store: Store, folder: Path, *words: str) -> tuple[Store, subprocess.CompletedProcess]:
+    """A copy of a store on which `quantize` worked, and what it said."""
+    copy = Store(folder / "store", folder / "cache")
+    shutil.copytree(store.root, copy.root)
+    return copy, run("quantize", *words, "--store-dir", str(copy.root))
+
+
+def load_on_keras(store: Store, *compiled: str) -> Heads:
+    """The heads of a store on the keras engine, for which version 1 of these heads is compiled first."""
+    from service.lab.models.recompile import recompile  # for the tests that may import TensorFlow
+
+    for head in compiled:
+        recompile(store, head, 1, "keras")
+    return load(store, open_engine("keras", 2))
 
 
 def serving(heads: Heads) -> dict[str, int]:

@@ -1,18 +1,15 @@
 """`quantize --to bf16`: the same files, computed in bfloat16 where the processor has it."""
 
-import shutil
-
 import httpx
 import numpy as np
 import pytest
 from fakes import picture
 from PIL import Image
 from process import run, serving
-from stored import failures, load, load_real
+from stored import failures, load_on_keras, load_real, quantized
 from waiting import wait_until
 
 from service.errors import CommandError
-from service.lab.models.recompile import recompile
 from service.lab.precision.choice import Choice
 from service.lab.precision.quantize import quantize
 from service.serving.engines import open_engine
@@ -28,10 +25,7 @@ NO_BF16 = "this processor has no bf16; it computes in f32, and is no faster for 
 @pytest.fixture(scope="module")
 def done(small_store, tmp_path_factory):
     """What the command said, and the store it worked on."""
-    folder = tmp_path_factory.mktemp("bf16")
-    shutil.copytree(small_store.root, folder / "store")
-    store = Store(folder / "store", folder / "cache")
-    return store, run("quantize", *HEADS, "--to", "bf16", "--store-dir", str(store.root))
+    return quantized(small_store, tmp_path_factory.mktemp("bf16"), *HEADS, "--to", "bf16")
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +85,7 @@ def test_it_answers_a_little_otherwise_than_in_float32(loaded, head):
 
 
 def test_the_keras_engine_refuses_it_also_where_it_has_that_backbone_in_float32(store, copied):
-    both = copied(store)
-    for head in HEADS:
-        recompile(both, head, 1, "keras")
-    heads = load(both, open_engine("keras", 2))
+    heads = load_on_keras(copied(store), *HEADS)
     assert set(heads.serving()) == {*HEADS}
     told = {1: "it is a bf16 head, which only the openvino engine runs."}
     assert failures(heads) == {"gap-bf16": told, "flatten-bf16": told}

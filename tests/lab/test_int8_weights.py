@@ -10,8 +10,8 @@ import openvino as ov
 import pytest
 from fakes import picture
 from keras_models import pixels
-from process import run, serving
-from stored import failures, load, load_real
+from process import serving
+from stored import failures, load_on_keras, load_real, quantized
 from waiting import wait_until
 
 from service.benchmark.headroom import weight_bytes
@@ -19,7 +19,6 @@ from service.errors import CommandError
 from service.lab.models.recompile import recompile
 from service.lab.precision.choice import Choice
 from service.lab.precision.quantize import quantize
-from service.serving.engines import open_engine
 from service.store.layout import CARD, Store
 
 HEADS = ("gap", "flatten")
@@ -30,10 +29,7 @@ GRAPH = ("head/network.bin", "head/network.xml")
 @pytest.fixture(scope="module")
 def done(small_store, tmp_path_factory):
     """What the command said, and the store it worked on."""
-    folder = tmp_path_factory.mktemp("w8")
-    shutil.copytree(small_store.root, folder / "store")
-    store = Store(folder / "store", folder / "cache")
-    return store, run("quantize", *HEADS, "--head-weights", "int8", "--store-dir", str(store.root))
+    return quantized(small_store, tmp_path_factory.mktemp("w8"), *HEADS, "--head-weights", "int8")
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +131,7 @@ def test_it_answers_a_little_otherwise_than_its_source(loaded, head):
 
 
 def test_the_keras_engine_refuses_it(store, copied):
-    both = copied(store)
-    for head in HEADS:
-        recompile(both, head, 1, "keras")
-    heads = load(both, open_engine("keras", 2))
+    heads = load_on_keras(copied(store), *HEADS)
     assert set(heads.serving()) == {*HEADS}
     told = {1: "it is a head with int8 weights, which only the openvino engine runs."}
     assert failures(heads) == dict.fromkeys(MADE, told)
